@@ -1,0 +1,1 @@
+"""The outbound rooms: one I/O library a file."""

@@ -1,0 +1,259 @@
+"""JudgeClassifier: gpt-oss-safeguard behind an OpenAI-compatible HTTP endpoint.
+
+One policy per call: the policy is the whole system message, the subject one user message. What is
+transient is tried again inside the deadline of the caller's cancel scope; what is permanent is not.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import anyio
+import orjson
+
+from guardrail.backends.outbound import NETWORK_ERRORS, Outbound
+from guardrail.backends.presets import PRESETS, Preset
+from guardrail.core.conversation import Subject
+from guardrail.core.policy import Policy
+from guardrail.core.prompt import prefix, user_message
+from guardrail.core.verdict import Usage, Verdict, read_answer
+from guardrail.errors import (
+    ClassifierError,
+    ClassifierRateLimited,
+    ClassifierRejected,
+    ClassifierUnavailable,
+    FailureCode,
+    MalformedVerdict,
+)
+
+__all__ = ["JudgeClassifier", "JudgeSettings"]
+
+MAX_TRIES: Final = 4  # calls for one verdict, the second reading of a malformed answer included
+FIRST_PAUSE_S: Final = 0.1
+MAX_CHARS_PER_TOKEN: Final = 7.0  # English has 4 to 5; far above means that the server cut the prompt
+_TRUNCATION_MATTERS: Final = 4_000  # characters; no server's window is smaller than this
+_RUN: Final = re.compile(r"(.)\1{3,}", re.DOTALL)
+_CONTEXT: Final = re.compile(
+    r"context.{0,40}(?:length|size|window)|exceed_context|request too large|too many tokens",
+    re.IGNORECASE | re.DOTALL,
+)
+_TRANSIENT: Final = frozenset({408, 409, 425, 429, 498})
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSettings:
+    """Where and how the judge is asked. ``max_tokens`` limits reasoning and answer together."""
+
+    base_url: str
+    model: str
+    api_key: str = ""
+    preset: Preset = PRESETS["generic"]
+    max_tokens: int = 2048
+    max_concurrent: int = 64
+
+    def __repr__(self) -> str:
+        return f"JudgeSettings(base_url={self.base_url!r}, model={self.model!r}, api_key=…)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    content: str | None
+    finish_reason: str | None
+    usage: Usage | None
+
+
+class _Transient(Exception):
+    """One call failed in a way that another may not; ``error`` is raised when no time is left."""
+
+    def __init__(self, error: ClassifierError, retry_after_s: float | None = None) -> None:
+        self.error = error
+        self.retry_after_s = retry_after_s
+
+
+class JudgeClassifier:
+    """A ``Classifier`` over HTTP. The deadline is that of the cancel scope it is called in."""
+
+    def __init__(self, settings: JudgeSettings, outbound: Outbound | None = None) -> None:
+        self._settings = settings
+        self._outbound = outbound or Outbound(read_timeout_s=120)
+        self._url = settings.base_url.rstrip("/") + "/chat/completions"
+        self._headers = {"Content-Type": "application/json"}
+        if settings.api_key:
+            self._headers["Authorization"] = f"Bearer {settings.api_key}"
+        self._slots = anyio.Semaphore(settings.max_concurrent, fast_acquire=True)
+
+    async def aclose(self) -> None:
+        """Close the connections of the running loop."""
+        await self._outbound.aclose()
+
+    async def reachable(self) -> bool:
+        """Whether the judge's server answers at all, within two seconds."""
+        url = self._settings.base_url.rstrip("/") + "/models"
+        with anyio.move_on_after(2):
+            try:
+                async with self._outbound.session().get(url, headers=self._headers) as response:
+                    return response.status < 500
+            except NETWORK_ERRORS:
+                pass
+        return False
+
+    def identity(self, policy: Policy) -> str:
+        """Model and effort."""
+        return f"judge:{self._settings.model}:{policy.reasoning_effort.value}"
+
+    async def classify(self, policy: Policy, subject: Subject) -> Verdict:
+        """Ask until there is one sound verdict. Raises ``ClassifierError``."""
+        user = user_message(policy, subject, secrets.token_hex(12))
+        budget = self._settings.max_tokens
+        read_again = True
+        pause = FIRST_PAUSE_S
+        for attempt in range(1, MAX_TRIES + 1):
+            try:
+                async with self._slots:
+                    answer = await self._call(policy, user, budget)
+                return self._read(policy, subject, user, answer)
+            except MalformedVerdict as error:
+                if not read_again or attempt == MAX_TRIES:
+                    raise
+                read_again = False
+                if error.code is FailureCode.TRUNCATED and budget == self._settings.max_tokens:
+                    budget *= 2
+            except _Transient as failed:
+                wait = failed.retry_after_s if failed.retry_after_s is not None else pause
+                if attempt == MAX_TRIES or not _time_for(wait):
+                    raise failed.error from None
+                pause *= 2
+                await anyio.sleep(wait)
+        raise AssertionError("unreachable: the last try raises")
+
+    def _read(self, policy: Policy, subject: Subject, user: str, answer: _Answer) -> Verdict:
+        usage = answer.usage
+        if usage is not None and _was_cut(prefix(policy) + user, usage.prompt):
+            raise ClassifierRejected(
+                f"the judge read {usage.prompt} tokens of a much longer prompt; "
+                "give its server a larger context",
+                code=FailureCode.TRUNCATED,
+            )
+        verdict = read_answer(
+            policy, answer.content, finish_reason=answer.finish_reason, judged=subject.text
+        )
+        return replace(verdict, judge=self._settings.model, usage=usage)
+
+    def _payload(self, policy: Policy, user: str, budget: int) -> bytes:
+        settings, preset = self._settings, self._settings.preset
+        effort = policy.reasoning_effort.value
+        body: dict[str, Any] = {
+            "model": settings.model,
+            "messages": [
+                {"role": "system", "content": prefix(policy)},
+                {"role": "user", "content": user},
+            ],
+            "temperature": 0,
+            preset.tokens: budget,
+            "stream": False,
+        }
+        if preset.effort == "reasoning.effort":
+            body["reasoning"] = {"effort": effort}
+        else:
+            body["reasoning_effort"] = effort
+        if preset.cache_key:
+            body[preset.cache_key] = f"{policy.id}-{policy.revision[:16]}"
+        return orjson.dumps(body | dict(preset.extra))
+
+    async def _call(self, policy: Policy, user: str, budget: int) -> _Answer:
+        try:
+            async with self._outbound.session().post(
+                self._url,
+                data=self._payload(policy, user, budget),
+                headers=self._headers,
+                allow_redirects=False,
+            ) as response:
+                body = await response.read()
+                status, retry = response.status, response.headers.get("retry-after")
+        except NETWORK_ERRORS as error:
+            raise _Transient(
+                ClassifierUnavailable(f"no answer from the judge ({type(error).__name__})")
+            ) from None
+        try:
+            value = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            value = None
+        inner = value.get("error") if isinstance(value, dict) else None
+        if status == 200 and inner:  # OpenRouter, once generation has begun
+            status = _code_of(inner)
+        if status != 200:
+            return _failed(status, inner, retry)
+        return _answer(value)
+
+
+def _time_for(wait_s: float) -> bool:
+    """Whether a pause of ``wait_s`` seconds leaves time before the deadline."""
+    return anyio.current_effective_deadline() - anyio.current_time() > wait_s
+
+
+def _code_of(error: Any) -> int:
+    code = error.get("code") if isinstance(error, dict) else None
+    return code if isinstance(code, int) and code >= 400 else 502
+
+
+def _failed(status: int, error: Any, retry_after: str | None) -> _Answer:
+    """Sort a failed call: an answer after all, transient, too long, or refused for good."""
+    details = error if isinstance(error, dict) else {}
+    text = str(details.get("message", "")) + str(details.get("type", ""))
+    if details.get("code") == "json_validate_failed":  # Groq: the model's output, not our request
+        generation = details.get("failed_generation")
+        return _Answer(generation if isinstance(generation, str) else None, None, None)
+    if status in (400, 413, 422, 429) and (status == 413 or _CONTEXT.search(text)):
+        raise ClassifierRejected(f"the judge says {status}: too long", code=FailureCode.TOO_LONG)
+    if status == 429:
+        error_429 = ClassifierRateLimited("the judge says 429: rate limited")
+        raise _Transient(error_429, _seconds(retry_after))
+    if status in _TRANSIENT or status >= 500:
+        failure = ClassifierUnavailable(f"the judge says {status}")
+        raise _Transient(failure, _seconds(retry_after))
+    raise ClassifierRejected(f"the judge says {status}: check classifier.base_url, model and api_key")
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    try:
+        return max(0.0, float(retry_after)) if retry_after else None
+    except ValueError:
+        return None
+
+
+def _answer(value: Any) -> _Answer:
+    try:
+        choice = value["choices"][0]
+        content = choice["message"].get("content")
+        finish = choice.get("finish_reason")
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise MalformedVerdict("the judge's answer is no chat completion") from None
+    if content is not None and not isinstance(content, str):
+        raise MalformedVerdict("the judge's content is no string")
+    return _Answer(content, finish, _usage(value.get("usage")))
+
+
+def _usage(usage: Any) -> Usage | None:
+    if not isinstance(usage, dict) or not isinstance(usage.get("prompt_tokens"), int):
+        return None
+    details = usage.get("prompt_tokens_details")
+    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    completion = usage.get("completion_tokens")
+    return Usage(
+        usage["prompt_tokens"],
+        completion if isinstance(completion, int) else 0,
+        cached if isinstance(cached, int) else None,
+    )
+
+
+def _was_cut(prompt: str, prompt_tokens: int) -> bool:
+    """Whether the server read far fewer tokens than were sent (Ollama cuts without a word)."""
+    if prompt_tokens <= 0 or len(prompt) < _TRUNCATION_MATTERS:
+        return False
+    if len(prompt) <= MAX_CHARS_PER_TOKEN * prompt_tokens:
+        return False
+    squeezed = _RUN.sub(r"\1\1\1\1", prompt)  # runs of one character make few tokens
+    return len(squeezed) > MAX_CHARS_PER_TOKEN * prompt_tokens

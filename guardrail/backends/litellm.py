@@ -1,0 +1,170 @@
+"""LiteLLM as upstream and as classifier, for providers that do not speak OpenAI's API.
+
+LiteLLM takes seconds to import, so this module is imported only where the configuration asks for it.
+Needs the extra ``guardrail[litellm]``.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any, Final
+
+import orjson
+
+from guardrail.backends.judge import JudgeSettings
+from guardrail.core.conversation import Subject
+from guardrail.core.policy import Policy
+from guardrail.core.prompt import prefix, user_message
+from guardrail.core.verdict import Usage, Verdict, read_answer
+from guardrail.errors import (
+    ClassifierError,
+    ClassifierRateLimited,
+    ClassifierRejected,
+    ClassifierTimeout,
+    ClassifierUnavailable,
+    ConfigError,
+    FailureCode,
+    MalformedVerdict,
+    UpstreamLost,
+)
+from guardrail.wire import sse
+from guardrail.wire.replies import EVENT_STREAM, JSON, openai_error
+
+os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else the import fetches a price list
+try:
+    import litellm
+except ImportError:
+    raise ConfigError(
+        "kind litellm needs LiteLLM: install it with pip install 'guardrail[litellm]'"
+    ) from None
+
+__all__ = ["LiteLLMClassifier", "LiteLLMUpstream"]
+
+_OWN_ARGUMENTS: Final = frozenset({"api_key", "api_base", "base_url", "custom_llm_provider"})
+
+
+class LiteLLMUpstream:
+    """An ASGI app that answers chat completions through LiteLLM.
+
+    ``arguments`` go into every call. What a caller's body says about keys or addresses is dropped.
+    """
+
+    def __init__(self, api_key: str, base_url: str, arguments: dict[str, Any]) -> None:
+        self._arguments: dict[str, Any] = {"drop_params": True, "num_retries": 0} | arguments
+        if api_key:
+            self._arguments["api_key"] = api_key
+        if base_url:
+            self._arguments["api_base"] = base_url
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """The ASGI entry; only the guarded chat route comes here."""
+        body = await _json_body(receive)
+        call = {k: v for k, v in body.items() if k not in _OWN_ARGUMENTS} | self._arguments
+        try:
+            answer = await litellm.acompletion(**call)
+        except Exception as error:
+            status = getattr(error, "status_code", 502)
+            if not isinstance(error, litellm.exceptions.OpenAIError) and status == 502:
+                raise UpstreamLost(f"LiteLLM failed ({type(error).__name__})") from None
+            kind = type(error).__name__
+            reply = openai_error(int(status), "upstream_error", f"the provider answered {kind}")
+            await _respond(send, reply.status, reply.headers, reply.body)
+            return
+        if not body.get("stream"):
+            await _respond(send, 200, (JSON,), orjson.dumps(answer.model_dump(exclude_none=True)))
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [EVENT_STREAM]})
+        try:
+            async for chunk in _chunks(answer):
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except Exception as error:
+            raise UpstreamLost(f"LiteLLM's stream broke off ({type(error).__name__})") from None
+        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
+
+
+async def _chunks(answer: Any) -> AsyncIterator[bytes]:
+    async for chunk in answer:
+        yield sse.encode(orjson.dumps(chunk.model_dump(exclude_none=True)))
+
+
+async def _json_body(receive: Any) -> dict[str, Any]:
+    message = await receive()
+    body: dict[str, Any] = orjson.loads(message["body"])
+    return body
+
+
+async def _respond(send: Any, status: int, headers: Any, body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+    await send({"type": "http.response.body", "body": body})
+
+
+class LiteLLMClassifier:
+    """gpt-oss-safeguard through LiteLLM (Bedrock and others). One call, one reading."""
+
+    def __init__(self, settings: JudgeSettings) -> None:
+        self._settings = settings
+
+    def identity(self, policy: Policy) -> str:
+        """Model and effort."""
+        return f"litellm:{self._settings.model}:{policy.reasoning_effort.value}"
+
+    async def classify(self, policy: Policy, subject: Subject) -> Verdict:
+        """Raises ``ClassifierError``."""
+        settings = self._settings
+        try:
+            answer = await litellm.acompletion(
+                model=settings.model,
+                messages=[
+                    {"role": "system", "content": prefix(policy)},
+                    {
+                        "role": "user",
+                        "content": user_message(policy, subject, secrets.token_hex(12)),
+                    },
+                ],
+                temperature=0,
+                max_tokens=settings.max_tokens,
+                reasoning_effort=policy.reasoning_effort.value,
+                api_key=settings.api_key or None,
+                api_base=settings.base_url or None,
+                drop_params=True,
+                num_retries=2,
+            )
+        except Exception as error:
+            raise translated(error) from None
+        try:
+            choice = answer.choices[0]
+            content, finish = choice.message.content, choice.finish_reason
+        except (AttributeError, IndexError):
+            raise MalformedVerdict("the judge's answer is no chat completion") from None
+        verdict = read_answer(policy, content, finish_reason=finish, judged=subject.text)
+        return replace(verdict, judge=settings.model, usage=_usage(answer))
+
+
+def translated(error: Exception) -> ClassifierError:
+    """LiteLLM's exception as ours."""
+    name = type(error).__name__
+    exceptions = litellm.exceptions
+    if isinstance(error, exceptions.Timeout):
+        return ClassifierTimeout(f"no answer from the judge ({name})")
+    if isinstance(error, exceptions.ContextWindowExceededError):
+        return ClassifierRejected("the judge says: too long", code=FailureCode.TOO_LONG)
+    if isinstance(error, exceptions.RateLimitError):
+        return ClassifierRateLimited("the judge is rate limited")
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int | str) and str(status).startswith("4") and str(status) != "408":
+        return ClassifierRejected(f"the judge refuses the call ({name}): check model and api_key")
+    if status is not None or isinstance(error, exceptions.APIConnectionError):
+        return ClassifierUnavailable(f"no answer from the judge ({name})")
+    return ClassifierError(f"the judge's client failed ({name})")
+
+
+def _usage(answer: Any) -> Usage | None:
+    usage = getattr(answer, "usage", None)
+    if usage is None:
+        return None
+    details = getattr(usage, "prompt_tokens_details", None)
+    cached = getattr(details, "cached_tokens", None)
+    return Usage(usage.prompt_tokens, usage.completion_tokens, cached)

@@ -1,0 +1,32 @@
+"""VerdictCache in process, on cachetools."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cachetools import TTLCache
+
+from guardrail.core.policy import JUDGE_REFUSAL, Policy
+from guardrail.core.verdict import Verdict
+
+__all__ = ["MemoryCache"]
+
+
+class MemoryCache:
+    """Least recently used, at most ``max_entries``, each for at most ``ttl_s`` seconds."""
+
+    def __init__(self, max_entries: int = 10_000, ttl_s: float = 600.0) -> None:
+        self._entries: TTLCache[str, Verdict] = TTLCache(max_entries, ttl_s)
+
+    async def get(self, key: str, policy: Policy) -> Verdict | None:
+        """The remembered verdict under today's front matter; a label it dropped is a miss."""
+        verdict = self._entries.get(key)
+        if verdict is None or verdict.policy is policy:
+            return verdict
+        if verdict.label not in (None, JUDGE_REFUSAL) and verdict.label not in policy.labels:
+            return None
+        return replace(verdict, policy=policy)
+
+    async def put(self, key: str, verdict: Verdict) -> None:
+        """Remember it, marked as cached."""
+        self._entries[key] = replace(verdict, cached=True, latency_ms=0.0, usage=None)

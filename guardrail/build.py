@@ -1,0 +1,185 @@
+"""The only file that knows every room: configuration in, live objects out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from guardrail.backends.audit_jsonl import JsonlSink
+from guardrail.backends.demo import DemoModel
+from guardrail.backends.embedded import DetectorClassifier, EmbeddedClassifier
+from guardrail.backends.forward import HttpForwarder
+from guardrail.backends.judge import JudgeClassifier, JudgeSettings
+from guardrail.backends.memory_cache import MemoryCache
+from guardrail.backends.policy_files import load_policies
+from guardrail.backends.presets import PRESETS
+from guardrail.config import ClassifierConfig, Config, OnErrorConfig, UpstreamConfig, load_config
+from guardrail.core.policy import Action, Effort, Policy, PolicySet, Stage
+from guardrail.engine.cascade import Cascade
+from guardrail.engine.check import FailRules, GuardrailEngine
+from guardrail.engine.streams import StreamRules
+from guardrail.errors import ConfigError
+from guardrail.frontends.asgi import ASGIApp
+from guardrail.frontends.middleware import GuardrailMiddleware, Settings
+from guardrail.frontends.proxy import ProxyApp
+from guardrail.ports import Classifier
+from guardrail.wire.replies import Refusal
+
+__all__ = ["Guard", "build_guard", "build_proxy", "load_guard"]
+
+Close = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """An engine, the settings of its frontends, and what must be closed with them."""
+
+    engine: GuardrailEngine
+    settings: Settings
+    closers: tuple[Close, ...]
+    probe: Callable[[], Awaitable[bool]] | None = None
+
+    async def aclose(self) -> None:
+        """Close connections and files."""
+        for close in self.closers:
+            await close()
+
+
+def load_guard(path: str | Path) -> Guard:
+    """``build_guard`` from a file. Raises ``ConfigError``."""
+    return build_guard(load_config(path))
+
+
+def build_guard(config: Config) -> Guard:
+    """Everything between the frontends and the network. Raises ``ConfigError``."""
+    known = load_policies(config.policies.directory)
+    effort = config.classifier.reasoning_effort
+    if effort is not None:
+        known = PolicySet([replace(p, reasoning_effort=Effort(effort)) for p in known])
+    policies = {
+        Stage.INPUT: _chosen(known, config.policies.input, Stage.INPUT),
+        Stage.OUTPUT: _chosen(known, config.policies.output, Stage.OUTPUT),
+    }
+    closers: list[Close] = []
+    settings = _judge_settings(config.classifier, config.limits.max_concurrent_checks)
+    judge = _judge(config.classifier.kind, settings)
+    classifier: Classifier = EmbeddedClassifier(known)
+    if judge is not None:
+        classifier = Cascade(DetectorClassifier(known), judge)
+    probe = None
+    if isinstance(judge, JudgeClassifier):
+        closers.append(judge.aclose)
+        probe = judge.reachable
+    sinks = [JsonlSink(sink.path, sink.content) for sink in config.audit.sinks]
+    closers.extend(sink.aclose for sink in sinks)
+    cache = config.cache
+    engine = GuardrailEngine(
+        policies,
+        classifier,
+        addable=known,
+        cache=MemoryCache(cache.max_entries, cache.ttl_s) if cache.max_entries else None,
+        sinks=sinks,
+        on_error=_fail_rules(config.on_error),
+        timeout_s=config.classifier.timeout_s,
+        trusted_roles=frozenset(config.trusted_roles),
+        on_unreadable=Action[config.unreadable.upper()],
+        strict=config.strict,
+    )
+    return Guard(engine, _settings(config), tuple(closers), probe)
+
+
+def build_proxy(config: Config) -> ASGIApp:
+    """The whole proxy as one ASGI app. Raises ``ConfigError``."""
+    if config.upstream is None:
+        raise ConfigError("upstream: is missing; say which chat model is to be guarded")
+    guard = build_guard(config)
+    closers: list[Close] = [guard.aclose]
+    upstream = _upstream(config.upstream, closers)
+    guarded = GuardrailMiddleware(upstream, guard.engine, guard.settings)
+    return ProxyApp(guarded, upstream, allow=config.paths.allow, probe=guard.probe, closers=closers)
+
+
+def _chosen(known: PolicySet, ids: list[str], stage: Stage) -> tuple[Policy, ...]:
+    chosen = []
+    for policy_id in ids:
+        if policy_id not in known:
+            raise ConfigError(
+                f"policies.{stage.value}: no policy {policy_id!r} in the directory; "
+                f"it holds {', '.join(policy.id for policy in known)}"
+            )
+        policy = known[policy_id]
+        if stage not in policy.stages:
+            raise ConfigError(
+                f"policies.{stage.value}: {policy_id} is not written for this stage; "
+                "add it to the policy's stages or remove it here"
+            )
+        chosen.append(policy)
+    return tuple(chosen)
+
+
+def _judge_settings(config: ClassifierConfig, max_concurrent: int) -> JudgeSettings:
+    preset = PRESETS[config.preset]
+    return JudgeSettings(
+        base_url=config.base_url or (preset.base_url if config.kind == "judge" else ""),
+        model=config.model,
+        api_key=config.api_key,
+        preset=preset,
+        max_tokens=config.max_tokens,
+        max_concurrent=max_concurrent,
+    )
+
+
+def _judge(kind: str, settings: JudgeSettings) -> Classifier | None:
+    if kind == "judge":
+        return JudgeClassifier(settings)
+    if kind == "litellm":
+        from guardrail.backends.litellm import LiteLLMClassifier
+
+        return LiteLLMClassifier(settings)
+    return None
+
+
+def _upstream(config: UpstreamConfig, closers: list[Close]) -> ASGIApp:
+    if config.kind == "demo":
+        return DemoModel()
+    if config.kind == "litellm":
+        from guardrail.backends.litellm import LiteLLMUpstream
+
+        return LiteLLMUpstream(config.api_key, config.base_url, config.litellm)
+    forwarder = HttpForwarder(config.base_url, config.api_key)
+    closers.append(forwarder.aclose)
+    return forwarder
+
+
+def _fail_rules(config: OnErrorConfig) -> dict[Stage, FailRules]:
+    return {
+        stage: FailRules(fail.default, fail.by_code())
+        for stage, fail in ((Stage.INPUT, config.input), (Stage.OUTPUT, config.output))
+    }
+
+
+def _settings(config: Config) -> Settings:
+    streaming = config.streaming
+    refusals = {
+        stage: Refusal(
+            style=own.style,
+            message=config.refusal.message,
+            finish_reason=own.finish_reason,
+            status=own.status,
+        )
+        for stage, own in (
+            (Stage.INPUT, config.refusal.input),
+            (Stage.OUTPUT, config.refusal.output),
+        )
+    }
+    return Settings(
+        refusals=refusals,
+        streaming=StreamRules(
+            window=streaming.window_chars if streaming.release == "window" else None,
+            overlap=streaming.overlap_chars,
+            max_held=streaming.max_held_chars,
+        ),
+        max_body_bytes=config.limits.max_body_bytes,
+        max_concurrent_requests=config.limits.max_concurrent_requests,
+    )

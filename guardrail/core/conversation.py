@@ -1,0 +1,104 @@
+"""Conversations as plain values: who said what, and where in the body each text stands."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from guardrail.core.policy import Stage
+
+__all__ = ["Address", "Conversation", "Kind", "Segment", "Subject", "Turn", "json_path"]
+
+Address = tuple[str | int, ...]
+"""The way from the top of a JSON body to one string in it, such as ``("messages", 0, "content")``."""
+
+
+def json_path(address: Address) -> str:
+    """``("messages", 0, "content")`` as ``$.messages[0].content``."""
+    return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in address)
+
+
+class Kind(StrEnum):
+    """What a segment is in its body."""
+
+    TEXT = "text"
+    REASONING = "reasoning"
+    REFUSAL = "refusal"
+    TOOL_ARGUMENTS = "tool_arguments"
+    FIELD = "field"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One text and its address in the body.
+
+    ``preceding`` is text that stood before it and has already left (in a stream): it is read with
+    the segment so that matches see their left neighbour, and is never judged or changed itself.
+    """
+
+    text: str
+    address: Address
+    kind: Kind = Kind.TEXT
+    preceding: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation; ``role`` is the role as the client wrote it."""
+
+    role: str
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """The turns of one request, and the JSON paths of what could not be read."""
+
+    turns: tuple[Turn, ...]
+    unreadable: tuple[str, ...] = ()
+
+    def as_subject(self, trusted_roles: frozenset[str]) -> Subject:
+        """The whole conversation to be judged; leading turns of trusted roles are context only."""
+        turns = self.turns
+        lead = 0
+        while lead < len(turns) and turns[lead].role in trusted_roles:
+            lead += 1
+        return Subject(Stage.INPUT, turns[:lead], turns[lead:])
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a classifier is asked about: ``turns`` are judged, ``context`` is only read with them."""
+
+    stage: Stage
+    context: tuple[Turn, ...]
+    turns: tuple[Turn, ...]
+
+    @property
+    def segments(self) -> Iterator[Segment]:
+        """The judged segments in order."""
+        return (segment for turn in self.turns for segment in turn.segments)
+
+    @property
+    def text(self) -> str:
+        """The judged text, one segment a line, as sinks fingerprint it."""
+        return "\n".join([segment.text for turn in self.turns for segment in turn.segments])
+
+    def digest(self) -> str:
+        """SHA-256 over stage, roles, kinds and texts; equal only for equal subjects.
+
+        Every text goes in with its length, so that no two subjects can be written the same way.
+        Addresses stay out: the same conversation in another dialect is the same subject.
+        """
+        parts = [self.stage.value]
+        for name, turns in (("context", self.context), ("turns", self.turns)):
+            parts.append(f"\x1e{name}:{len(turns)}")
+            for turn in turns:
+                parts.append(f"\x1d{len(turn.role)}:{turn.role}:{len(turn.segments)}")
+                for segment in turn.segments:
+                    text, before = segment.text, segment.preceding
+                    parts.append(f"\x1f{segment.kind.value}:{len(before)}:{before}{len(text)}:")
+                    parts.append(text)
+        return hashlib.sha256("".join(parts).encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,158 @@
+"""Findings in, one decision out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from guardrail.core.conversation import Kind, Subject
+from guardrail.core.policy import Action, FailMode, Mode, Policy, Stage
+from guardrail.core.redaction import Redaction, Span, json_view, locate, merge
+from guardrail.core.verdict import Verdict
+from guardrail.errors import FailureCode, PolicyViolation
+
+__all__ = ["Decision", "Failure", "Finding", "decide", "strictest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A check that could not be made. It is never "no violation": the fail mode decides.
+
+    ``violation`` is true where the judge did say "violation" under an unknown or missing label.
+    """
+
+    policy: Policy
+    code: FailureCode
+    fail_mode: FailMode
+    violation: bool = False
+    judge: str = ""
+    latency_ms: float = 0.0
+
+    @property
+    def action(self) -> Action:
+        """Open: pass, and say so. Closed: block, or the strictest action if it was a violation."""
+        if self.fail_mode is FailMode.OPEN:
+            return Action.PASS
+        return self.policy.strictest.action if self.violation else Action.BLOCK
+
+    @property
+    def acts(self) -> bool:
+        """False for a policy in shadow mode."""
+        return self.policy.mode is Mode.ENFORCE
+
+
+Finding = Verdict | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is done about one subject, and why. Holds no judged text besides what is to be replaced."""
+
+    stage: Stage
+    action: Action
+    findings: tuple[Finding, ...] = ()
+    redactions: tuple[Redaction, ...] = ()
+    unjudged: tuple[str, ...] = ()
+    id: str = ""
+
+    @property
+    def blocking(self) -> tuple[str, ...]:
+        """Ids of the policies whose finding asks for the decision's action; empty on a pass."""
+        if self.action is Action.PASS:
+            return ()
+        return tuple(f.policy.id for f in self.findings if f.acts and f.action is self.action)
+
+    @property
+    def unavailable(self) -> bool:
+        """True when only failed checks block: the answer is then 503, not a refusal."""
+        acting = [f for f in self.findings if f.acts and f.action is Action.BLOCK]
+        return (
+            self.action is Action.BLOCK
+            and bool(acting)
+            and all(isinstance(f, Failure) and not f.violation for f in acting)
+        )
+
+    @property
+    def degraded(self) -> tuple[str, ...]:
+        """``policy=reason`` for each check that was not made by a judge: a failure code or
+        ``reduced-coverage``; empty when every policy was judged.
+        """
+        reasons = []
+        for finding in self.findings:
+            if isinstance(finding, Failure):
+                reasons.append(f"{finding.policy.id}={finding.code.value}")
+            elif finding.reduced:
+                reasons.append(f"{finding.policy.id}=reduced-coverage")
+        return tuple(reasons)
+
+    def raise_for_block(self) -> None:
+        """Raise ``PolicyViolation`` when the action is BLOCK."""
+        if self.action is Action.BLOCK:
+            raise PolicyViolation(self)
+
+
+def decide(
+    subject: Subject,
+    findings: Sequence[Finding],
+    *,
+    unjudged: tuple[str, ...] = (),
+    on_unreadable: Action = Action.FLAG,
+    decision_id: str = "",
+) -> Decision:
+    """The strictest acting finding wins; redactions of all acting policies are merged.
+
+    The result does not depend on the order of ``findings``, and one more finding never makes it
+    milder. ``on_unreadable`` is the action for parts that nobody could read (``unjudged``).
+    """
+    action = strictest(findings, on_unreadable if unjudged else Action.PASS)
+    redactions = _redactions(subject, findings) if action is Action.REDACT else ()
+    ordered = tuple(findings)
+    if len(ordered) > 1:
+        ordered = tuple(sorted(ordered, key=lambda f: f.policy.id))
+    return Decision(subject.stage, action, ordered, redactions, unjudged, decision_id)
+
+
+def strictest(findings: Iterable[Finding], floor: Action = Action.PASS) -> Action:
+    """The strictest action of the findings that act, and no milder than ``floor``."""
+    return max([floor, *(finding.action for finding in findings if finding.acts)])
+
+
+def _redactions(subject: Subject, findings: Sequence[Finding]) -> tuple[Redaction, ...]:
+    segments = list(subject.segments)
+    spans: list[list[Span]] = [[] for _ in segments]
+    for finding in findings:
+        if not finding.acts or finding.action is not Action.REDACT:
+            continue
+        found = _spans(subject, finding)
+        for index, span in found:
+            spans[index].append(span)
+    return tuple(
+        Redaction(segment, merge(own)) for segment, own in zip(segments, spans, strict=True) if own
+    )
+
+
+def _spans(subject: Subject, finding: Finding) -> list[tuple[int, Span]]:
+    """Exact spans and located excerpts; with an excerpt that is nowhere, everything goes."""
+    if isinstance(finding, Failure):
+        return _everything(subject, finding.policy.strictest.label)
+    label = finding.label or finding.policy.strictest.label
+    found = list(finding.spans)
+    left = list(finding.excerpts)
+    for index, segment in enumerate(subject.segments):
+        view = json_view(segment.text) if segment.kind is Kind.TOOL_ARGUMENTS else None
+        spans, missing = locate(view.text if view else segment.text, finding.excerpts, label)
+        if view:
+            spans = [Span(*view.to_raw(s.start, s.end), s.label) for s in spans]
+        found.extend((index, span) for span in spans)
+        left = [excerpt for excerpt in left if excerpt in missing]
+    if left or not found:
+        return _everything(subject, label)
+    return found
+
+
+def _everything(subject: Subject, label: str) -> list[tuple[int, Span]]:
+    return [
+        (index, Span(0, len(segment.text), label))
+        for index, segment in enumerate(subject.segments)
+        if segment.text
+    ]

@@ -1,0 +1,92 @@
+"""The record of a decision, as sinks receive it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from guardrail.core.decision import Decision, Failure, Finding
+
+__all__ = ["DecisionRecord", "fingerprint", "to_json"]
+
+
+def fingerprint(text: str) -> str:
+    """The first 16 hex digits of the SHA-256 of ``text``: tells equal texts apart from unequal ones.
+
+    It identifies, it does not hide: a short or guessable text can be found by trying.
+    """
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRecord:
+    """One decision. ``time`` is Unix seconds; ``id`` is the value of ``x-guardrail-id``.
+
+    ``text`` is the judged text; a sink writes it only where it was configured to. ``cancelled`` is
+    true when the client hung up before the decision was made; the action then never took effect.
+    ``checks`` counts the checks behind it: several for one stream.
+    """
+
+    decision: Decision
+    time: float
+    dialect: str
+    text: str = field(repr=False)
+    checks: int = 1
+    cancelled: bool = False
+
+
+def to_json(record: DecisionRecord, content: str) -> dict[str, Any]:
+    """The record as one JSON object; ``content`` is ``none``, ``fingerprint`` or ``full``."""
+    decision = record.decision
+    line: dict[str, Any] = {
+        "id": decision.id,
+        "time": round(record.time, 3),
+        "stage": decision.stage.value,
+        "dialect": record.dialect,
+        "action": "cancelled" if record.cancelled else decision.action.word,
+        "degraded": bool(decision.degraded),
+        "checks": record.checks,
+        "findings": [_finding(finding) for finding in decision.findings],
+        "unjudged": list(decision.unjudged),
+    }
+    if content != "none":
+        line["fingerprint"] = fingerprint(record.text)
+    if content == "full":
+        line["text"] = record.text
+        line["rationales"] = {
+            f.policy.id: f.rationale
+            for f in decision.findings
+            if not isinstance(f, Failure) and f.rationale
+        }
+    return line
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    common = {
+        "policy": finding.policy.id,
+        "revision": finding.policy.revision,
+        "action": finding.action.word,
+        "mode": finding.policy.mode.value,
+        "judge": finding.judge,
+        "effort": finding.policy.reasoning_effort.value,
+        "latency_ms": round(finding.latency_ms, 1),
+    }
+    if isinstance(finding, Failure):
+        return common | {
+            "label": None,
+            "status": "unavailable",
+            "error": finding.code.value,
+            "fail_mode": finding.fail_mode.value,
+            "tokens": None,
+        }
+    usage = finding.usage
+    return common | {
+        "label": finding.label,
+        "status": "cached" if finding.cached else "judged",
+        "error": None,
+        "reduced_coverage": finding.reduced,
+        "tokens": None
+        if usage is None
+        else {"prompt": usage.prompt, "cached": usage.cached, "completion": usage.completion},
+    }

@@ -1,0 +1,199 @@
+"""Redaction: where matched text stands, and what is put in its place.
+
+A *view* is a text derived from the raw one together with the raw offsets of each of its characters.
+Matching runs on a view (folded for excerpts, unescaped for JSON); the spans it finds are mapped back,
+so what is replaced is always a piece of the raw text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from guardrail.core.conversation import Address, Kind, Segment
+
+__all__ = ["Redaction", "Span", "View", "json_view", "locate", "merge", "redact", "redact_segment"]
+
+_STRING: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_PIECE: Final = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|[^\\]",
+    re.DOTALL,
+)
+_SCALAR: Final = re.compile(r"-?[0-9][0-9.eE+-]*")
+# U+2039 and U+00A6 stand for "<" and "|" in the judge's copy (prompt.py), so they fold back here.
+_SAME: Final = str.maketrans("‘’‚‛`´“”„‟«»‹›¦", "''''''\"\"\"\"\"\"<>|")  # noqa: RUF001
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """``text[start:end]`` in code points, found under ``label`` (a policy's label)."""
+
+    start: int
+    end: int
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Redaction:
+    """The spans to replace in one segment."""
+
+    segment: Segment
+    spans: tuple[Span, ...]
+
+    @property
+    def address(self) -> Address:
+        """Where in the body the segment stands."""
+        return self.segment.address
+
+    @property
+    def text(self) -> str:
+        """The segment's text with every span replaced."""
+        return redact_segment(self.segment, self.spans)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """``text`` derived from a raw text; character ``i`` came from ``raw[starts[i]:ends[i]]``."""
+
+    text: str
+    starts: Sequence[int]
+    ends: Sequence[int]
+
+    def to_raw(self, start: int, end: int) -> tuple[int, int]:
+        """The raw range behind ``text[start:end]`` (``start < end``)."""
+        return self.starts[start], self.ends[end - 1]
+
+
+def json_view(raw: str) -> View | None:
+    """``raw`` with the escapes inside its JSON strings resolved, or None when it is not JSON."""
+    try:
+        json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    text: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+
+    def keep(piece: str, start: int, end: int) -> None:
+        text.append(piece)
+        starts.extend([start] * len(piece))
+        ends.extend([end] * len(piece))
+
+    position = 0
+    for string in _STRING.finditer(raw):
+        for offset in range(position, string.start(1)):
+            keep(raw[offset], offset, offset + 1)
+        for piece in _PIECE.finditer(raw, string.start(1), string.end(1)):
+            value = piece[0] if len(piece[0]) == 1 else json.loads(f'"{piece[0]}"')
+            keep(value, piece.start(), piece.end())
+        position = string.end(1)
+    for offset in range(position, len(raw)):
+        keep(raw[offset], offset, offset + 1)
+    return View("".join(text), starts, ends)
+
+
+def _folded(text: str) -> View:
+    """Case, accents, compatibility forms, quotes, white space and invisible characters folded."""
+    out: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    for offset, char in enumerate(text):
+        if char.isspace():
+            if out and out[-1] == " ":
+                ends[-1] = offset + 1
+                continue
+            folded = " "
+        else:
+            decomposed = unicodedata.normalize("NFKD", char).translate(_SAME).casefold()
+            folded = "".join(c for c in decomposed if unicodedata.category(c) not in ("Mn", "Cf", "Cc"))
+        out.extend(folded)
+        starts.extend([offset] * len(folded))
+        ends.extend([offset + 1] * len(folded))
+    return View("".join(out), starts, ends)
+
+
+def locate(text: str, excerpts: Iterable[str], label: str) -> tuple[list[Span], list[str]]:
+    """Find excerpts that a judge quoted; return their spans and the excerpts that are not there.
+
+    Every occurrence counts. Both sides are folded before they are compared, because models change
+    case, quotes and white space when they copy, and hostile text hides invisible characters in words.
+    """
+    view = _folded(text)
+    spans: list[Span] = []
+    missing: list[str] = []
+    for excerpt in excerpts:
+        wanted = _folded(excerpt).text.strip()
+        at = view.text.find(wanted) if wanted else -1
+        if at < 0:
+            missing.append(excerpt)
+        while at >= 0:
+            spans.append(Span(*view.to_raw(at, at + len(wanted)), label))
+            at = view.text.find(wanted, at + len(wanted))
+    return spans, missing
+
+
+def merge(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Sorted spans without overlaps; where two overlap, the one that starts first gives the label."""
+    merged: list[Span] = []
+    for span in sorted(spans, key=lambda s: (s.start, -s.end, s.label)):
+        if merged and span.start < merged[-1].end:
+            last = merged[-1]
+            if span.end > last.end:
+                merged[-1] = Span(last.start, span.end, last.label)
+        elif span.end > span.start:
+            merged.append(span)
+    return tuple(merged)
+
+
+def redact(text: str, spans: Iterable[Span]) -> str:
+    """``text`` with each span replaced by ``[REDACTED:<label>]``."""
+    out: list[str] = []
+    position = 0
+    for span in merge(spans):
+        out.append(text[position : span.start])
+        out.append(f"[REDACTED:{span.label}]")
+        position = span.end
+    out.append(text[position:])
+    return "".join(out)
+
+
+def redact_segment(segment: Segment, spans: Iterable[Span]) -> str:
+    """The segment's text redacted; JSON arguments are redacted leaf by leaf and stay JSON."""
+    if segment.kind is Kind.TOOL_ARGUMENTS and json_view(segment.text) is not None:
+        return _redact_json(segment.text, merge(spans))
+    return redact(segment.text, spans)
+
+
+def _redact_json(raw: str, spans: Sequence[Span]) -> str:
+    """Replace only inside strings, and numbers as a whole; everything else keeps its bytes."""
+    out: list[str] = []
+    position = 0
+    for start, end, quoted in _leaves(raw):
+        hit = [s for s in spans if s.start < end and start < s.end]
+        if not hit:
+            continue
+        out.append(raw[position:start])
+        if quoted:
+            inside = [Span(max(s.start, start) - start, min(s.end, end) - start, s.label) for s in hit]
+            out.append(redact(raw[start:end], inside))
+        else:
+            out.append(f'"[REDACTED:{hit[0].label}]"')
+        position = end
+    out.append(raw[position:])
+    return "".join(out)
+
+
+def _leaves(raw: str) -> Iterable[tuple[int, int, bool]]:
+    """(start, end, quoted) of each string's inside and each number of a valid JSON text."""
+    position = 0
+    for string in _STRING.finditer(raw):
+        for number in _SCALAR.finditer(raw, position, string.start()):
+            yield number.start(), number.end(), False
+        yield string.start(1), string.end(1), True
+        position = string.end()
+    for number in _SCALAR.finditer(raw, position):
+        yield number.start(), number.end(), False

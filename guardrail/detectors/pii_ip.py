@@ -1,0 +1,57 @@
+"""IP addresses (``pii.ip``)."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final
+
+from guardrail.detectors.detector import Detector, Triggered, tidy
+from guardrail.detectors.patterns import Patterns
+
+__all__ = ["IP", "find_ip"]
+
+_LONGEST: Final = 45  # RFC 4291 section 2.2: eight groups, the last two as IPv4
+
+# Four decimal numbers, not a part of a longer dotted number, a word or a package's version.
+_V4: Final = r"(?:^|[^\w.\-])(\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3})(?:$|[^\w.\-]|[.\-](?:\W|$))"
+# Eight groups, or fewer with "::" behind a whole first group. A shorter first group is left alone:
+# Python's slices (x[1::2]) and C++'s names (a::b) are well-formed IPv6, and what is assigned to
+# hosts begins 2xxx, fcxx, fdxx or fe80.
+_V6: Final = (
+    r"(?i)(?:^|[^\w:.])"
+    r"((?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}"
+    r"|[0-9a-f]{4}(?::[0-9a-f]{1,4}){0,6}::(?:[0-9a-f]{1,4}(?::[0-9a-f]{1,4}){0,6})?)"
+    r"(?:$|[^\w:]|:(?:\W|$))"
+)
+_PATTERNS: Final = Patterns([_V4, _V6])
+_VERSION: Final = re.compile(r"(?:\bv|version|release|build|firmware)[.:]? ?\Z", re.IGNORECASE)
+
+
+def find_ip(text: str) -> list[tuple[int, int]]:
+    """Spans of IPv4 and IPv6 addresses that may be someone's.
+
+    Not loopback, unspecified, multicast, nor IPv4's reserved block (RFC 6890), which holds netmasks
+    and the broadcast address; not what follows the word "version" or the like.
+    """
+    spans = [
+        (start, end)
+        for _, start, end in _PATTERNS.spans(text)
+        if _is_host(text[start:end]) and not _VERSION.search(text, max(0, start - 12), start)
+    ]
+    return tidy(spans, _LONGEST)
+
+
+def _is_host(written: str) -> bool:
+    try:
+        address: IPv4Address | IPv6Address = ip_address(written)
+    except ValueError:
+        return False
+    is_reserved = isinstance(address, IPv4Address) and address.is_reserved
+    return not (address.is_loopback or address.is_unspecified or address.is_multicast or is_reserved)
+
+
+IP: Final = Triggered(
+    Detector("pii.ip", find_ip, _LONGEST),
+    r"(?i)\d\.\d{1,3}\.\d{1,3}\.\d|[0-9a-f]{4}:(?:[0-9a-f]{0,4}:|:)|[0-9a-f]:[0-9a-f]{1,4}:[0-9a-f]{1,4}:[0-9a-f]",
+)

@@ -1,0 +1,69 @@
+"""Secrets by the name they are given (``secrets.assignment``)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import log2
+from typing import Final
+
+from guardrail.detectors.detector import Detector, Triggered, tidy
+from guardrail.detectors.patterns import Patterns
+from guardrail.detectors.placeholders import is_placeholder
+
+__all__ = ["ASSIGNMENT", "entropy", "find_assignment"]
+
+_LONGEST: Final = 200
+
+# The names under which configuration files and code keep secrets (those of gitleaks' generic rule),
+# at the end of the identifier: "password_field" and "token_count" name something else.
+_NAME: Final = (
+    r"(?i)(?:pass(?:w(?:or)?d|phrase)|pwd|secret|token|api[ _\-]?key|access[_\-]?key|auth[_\-]?key"
+    r"|private[_\-]?key|encryption[_\-]?key|signing[_\-]?key|credentials?)"
+    r"(?:[_\-]?(?:access[_\-]?)?(?:key|value|token))?(?:[_\-](?:prod|production|dev|staging|live|test))?"
+)
+_SET: Final = r"[\"'\]]{0,2}\s{0,4}(?::\s?[A-Za-z]{1,12}\s{0,2}=|=>|:=|={1,3}|:)\s{0,4}"
+_PATTERNS: Final = Patterns(
+    [
+        _NAME + _SET + r"""[a-z]{0,2}"([^"\s]{8,200})\"""",
+        _NAME + _SET + r"""[a-z]{0,2}'([^'\s]{8,200})'""",
+        _NAME + _SET + r"""([A-Za-z0-9+/=_.~!@#$%^*:\-]{8,200})(?:[\s"'`,;&)\]}<]|$)""",
+    ]
+)
+_IDENTIFIER: Final = Patterns([r"^[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)+$"])
+# Shannon's entropy of the value's own characters, in bits a character. English words lie near 2.5
+# to 3, random hexadecimal of 32 digits near 3.6, random base 64 of 40 near 4.6. What carries no
+# quotes is more often code than a secret, and has to look more random.
+_QUOTED_BITS: Final = 2.75
+_BARE_BITS: Final = 3.2
+
+
+def entropy(value: str) -> float:
+    """Shannon's entropy of the characters of a value, in bits a character; 0.0 for no value."""
+    size = len(value)
+    return -sum(n / size * log2(n / size) for n in Counter(value).values())
+
+
+def find_assignment(text: str) -> list[tuple[int, int]]:
+    """Spans of the values (not the names) of ``password = "..."`` and its relatives."""
+    spans = [
+        (start, end)
+        for index, start, end in _PATTERNS.spans(text)
+        if _is_secret(text[start:end], _QUOTED_BITS if index < 2 else _BARE_BITS)
+    ]
+    return tidy(spans, _LONGEST)
+
+
+def _is_secret(value: str, bits: float) -> bool:
+    """Of letters and digits, random enough, and neither a placeholder nor code."""
+    return (
+        any(c.isalpha() for c in value)
+        and any(c.isdigit() for c in value)
+        and entropy(value) >= bits
+        and not is_placeholder(value)
+        and not _IDENTIFIER.hits(value)
+    )
+
+
+ASSIGNMENT: Final = Triggered(
+    Detector("secrets.assignment", find_assignment, _LONGEST), _NAME + r"[\"'\]]{0,2}\s{0,4}(?:=|:)"
+)

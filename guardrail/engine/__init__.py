@@ -1,0 +1,1 @@
+"""The asynchronous middle: knows core, detectors and ports, nothing else."""

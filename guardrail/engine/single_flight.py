@@ -1,0 +1,46 @@
+"""Identical checks that run at the same time share one call."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+import anyio
+
+__all__ = ["SingleFlight"]
+
+T = TypeVar("T")
+
+
+class _Flight(Generic[T]):
+    __slots__ = ("done", "landed", "result")
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.landed = False
+        self.result: T | None = None
+
+
+class SingleFlight(Generic[T]):
+    """Runs ``call`` once per key at a time.
+
+    When the caller that leads is cancelled or fails, the others are not: one of them leads anew.
+    """
+
+    def __init__(self) -> None:
+        self._flights: dict[str, _Flight[T]] = {}
+
+    async def run(self, key: str, call: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
+        """The result, and whether it was another caller's."""
+        while (flight := self._flights.get(key)) is not None:
+            await flight.done.wait()
+            if flight.landed:
+                return flight.result, True  # type: ignore[return-value]  # landed: it is a T
+        flight = self._flights[key] = _Flight()
+        try:
+            flight.result = await call()
+            flight.landed = True
+            return flight.result, False
+        finally:
+            del self._flights[key]
+            flight.done.set()

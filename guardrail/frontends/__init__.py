@@ -1,0 +1,1 @@
+"""The inbound rooms: every door on the same engine."""

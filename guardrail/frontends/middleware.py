@@ -1,0 +1,324 @@
+"""GuardrailMiddleware: the ASGI middleware that guards every chat route of the app it wraps.
+
+The middleware is an immutable factory: each request gets its own ``Exchange``, which reads the body,
+judges it, calls the app, and hands the answer to the unary or the streaming responder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+import anyio
+from anyio.abc import TaskGroup
+
+from guardrail.core.decision import Decision
+from guardrail.core.policy import Action, Stage
+from guardrail.engine.check import GuardrailEngine, new_decision_id
+from guardrail.engine.streams import StreamRules
+from guardrail.errors import UnreadableRequest, UnreadableResponse, UpstreamLost
+from guardrail.frontends.asgi import (
+    ASGIApp,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    header,
+    kept_headers,
+    route_path,
+    send_reply,
+)
+from guardrail.frontends.streaming import StreamResponder
+from guardrail.frontends.unary import UnaryResponder
+from guardrail.wire.chat import ChatDialect
+from guardrail.wire.dialect import Dialect, GuardedRequest
+from guardrail.wire.replies import (
+    BAD_UPSTREAM,
+    BUSY,
+    MEDIA_TYPE_UNSUPPORTED,
+    TOO_LARGE,
+    UNAVAILABLE,
+    Refusal,
+    decision_headers,
+)
+
+__all__ = ["GuardrailMiddleware", "Settings", "dialect_of"]
+
+DIALECTS: Final[Mapping[str, Dialect]] = {"/chat/completions": ChatDialect()}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the middleware is told besides the engine. Sizes are in bytes."""
+
+    refusals: Mapping[Stage, Refusal] = field(default_factory=lambda: {stage: Refusal() for stage in Stage})
+    streaming: StreamRules = field(default_factory=StreamRules)
+    max_body_bytes: int = 1_048_576
+    max_concurrent_requests: int = 512
+
+
+def dialect_of(path: str) -> Dialect | None:
+    """The dialect whose route ends this path, with or without a closing slash."""
+    path = path.rstrip("/")
+    for ending, dialect in DIALECTS.items():
+        if path.endswith(ending):
+            return dialect
+    return None
+
+
+class GuardrailMiddleware:
+    """Wraps an ASGI app; guards its chat routes, leaves everything else alone.
+
+    ``on_shutdown`` is awaited when the server stops; ``from_config`` sets it to close what it built.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        engine: GuardrailEngine,
+        settings: Settings | None = None,
+        on_shutdown: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.app = app
+        self.engine = engine
+        self.settings = settings or Settings()
+        self._on_shutdown = on_shutdown
+        self._slots = _Slots(self.settings.max_concurrent_requests)
+
+    @classmethod
+    def from_config(cls, app: ASGIApp, path: str | Path) -> Self:
+        """Build engine and settings from a ``guardrail.yaml``. Raises ``ConfigError``."""
+        from guardrail.build import load_guard
+
+        guard = load_guard(path)
+        return cls(app, guard.engine, guard.settings, guard.aclose)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI entry."""
+        if scope["type"] == "http" and scope["method"] == "POST":
+            dialect = dialect_of(route_path(scope))
+            if dialect is not None:
+                await self._guard(dialect, scope, receive, send)
+                return
+        if scope["type"] == "lifespan" and self._on_shutdown is not None:
+            await self._lifespan(self._on_shutdown, scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    async def _guard(self, dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._slots.take():
+            message = "too many requests at once"
+            await send_reply(send, dialect.error(BUSY, "guardrail_overloaded", message))
+            return
+        try:
+            exchange = Exchange(self.app, self.engine, self.settings, dialect, scope, receive, send)
+            await exchange.run()
+        finally:
+            self._slots.give_back()
+
+    async def _lifespan(
+        self, close: Callable[[], Awaitable[None]], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        async def closing_send(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown."):
+                await close()
+            await send(message)
+
+        await self.app(scope, receive, closing_send)
+
+
+class _Slots:
+    """How many requests may still be taken."""
+
+    __slots__ = ("_free",)
+
+    def __init__(self, free: int) -> None:
+        self._free = free
+
+    def take(self) -> bool:
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    def give_back(self) -> None:
+        self._free += 1
+
+
+class Exchange:
+    """One guarded request, from its first byte to the last byte of the answer."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        engine: GuardrailEngine,
+        settings: Settings,
+        dialect: Dialect,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        self._app = app
+        self._engine = engine
+        self._settings = settings
+        self._dialect = dialect
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._id = new_decision_id()
+        self._responder: UnaryResponder | StreamResponder | _Verbatim | None = None
+        self._error: Exception | None = None
+        self._gone = anyio.Event()
+
+    async def run(self) -> None:
+        """Serve the request; when the client hangs up, everything made for it is cancelled."""
+        try:
+            raw = await self._read_body()
+            if raw is None:
+                return
+            request = self._dialect.read_request(raw)
+            self._engine = self._engine.adding(request.added_policies)
+        except UnreadableRequest as error:
+            reply = self._dialect.error(error.status, "invalid_request_error", str(error), error.param)
+            await send_reply(self._send, reply, [(b"x-guardrail-id", self._id.encode())])
+            return
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._watch, group)
+                try:
+                    await self._serve(request, group)
+                except Exception as error:
+                    self._error = error
+                group.cancel_scope.cancel()
+        finally:
+            if isinstance(self._responder, StreamResponder):
+                self._responder.record()
+        if self._error is not None:
+            raise self._error
+
+    async def _watch(self, group: TaskGroup) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone.set()
+        group.cancel_scope.cancel()
+
+    async def _read_body(self) -> bytes | None:
+        """The whole body; None when the client hung up. Raises ``UnreadableRequest``."""
+        headers = self._scope["headers"]
+        encoding = header(headers, b"content-encoding").strip().lower()
+        if encoding not in (b"", b"identity"):
+            raise UnreadableRequest(
+                "a compressed body cannot be read; send it without content-encoding",
+                status=MEDIA_TYPE_UNSUPPORTED,
+            )
+        limit = self._settings.max_body_bytes
+        length = header(headers, b"content-length")
+        too_large = UnreadableRequest(f"the body is larger than {limit} bytes", status=TOO_LARGE)
+        if length.isdigit() and int(length) > limit:
+            raise too_large
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                return None
+            part: bytes = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise too_large
+            parts.append(part)
+            if not message.get("more_body", False):
+                return b"".join(parts)
+
+    async def _serve(self, request: GuardedRequest, group: TaskGroup) -> None:
+        decision = await self._engine.check_input(
+            request.conversation, decision_id=self._id, dialect=self._dialect.name
+        )
+        if decision.action is Action.BLOCK:
+            await self._refuse(request, decision)
+            return
+        raw = request.raw
+        if decision.action is Action.REDACT:
+            raw = self._dialect.edit(raw, decision.redactions)
+        try:
+            await self._forward(raw, request, decision, group)
+        except UpstreamLost as error:
+            await self._lost("upstream_unavailable", str(error), decision)
+        except UnreadableResponse as error:
+            await self._lost("upstream_unreadable", str(error), decision)
+
+    async def _refuse(self, request: GuardedRequest, decision: Decision) -> None:
+        if decision.unavailable:
+            message = "the prompt could not be checked, and unchecked prompts are not let through"
+            reply = self._dialect.error(UNAVAILABLE, "guardrail_unavailable", message)
+        else:
+            refusal = self._settings.refusals[Stage.INPUT]
+            reply = self._dialect.refuse(request, decision, refusal)
+        await send_reply(self._send, reply, decision_headers(decision))
+
+    async def _lost(self, code: str, reason: str, decision: Decision) -> None:
+        if self._responder is not None:
+            await self._responder.lost(code, reason)
+            return
+        reply = self._dialect.error(BAD_UPSTREAM, code, reason)
+        await send_reply(self._send, reply, decision_headers(decision))
+
+    async def _forward(
+        self, raw: bytes, request: GuardedRequest, decision: Decision, group: TaskGroup
+    ) -> None:
+        replaced = (b"content-length", b"accept-encoding", b"transfer-encoding")
+        headers = [(k, v) for k, v in self._scope["headers"] if k.lower() not in replaced]
+        headers.append((b"content-length", str(len(raw)).encode()))
+        headers.append((b"accept-encoding", b"identity"))  # what is compressed cannot be judged
+        scope = {**self._scope, "headers": headers, "extensions": {}}
+        body: Message | None = {"type": "http.request", "body": raw, "more_body": False}
+
+        async def receive() -> Message:
+            nonlocal body
+            if body is not None:
+                message, body = body, None
+                return message
+            await self._gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._responder = self._respond(message, request, decision, group)
+            elif self._responder is not None:
+                await self._responder.body(message)
+
+        await self._app(scope, receive, send)
+
+    def _respond(
+        self, start: Message, request: GuardedRequest, decision: Decision, group: TaskGroup
+    ) -> UnaryResponder | StreamResponder | _Verbatim:
+        if start["status"] >= 300:
+            return _Verbatim(start, self._send, decision)
+        headers = start["headers"]
+        if header(headers, b"content-encoding").strip().lower() not in (b"", b"identity"):
+            raise UnreadableResponse("the upstream compressed its answer although it was not asked to")
+        refusal = self._settings.refusals[Stage.OUTPUT]
+        known = (self._engine, self._dialect, request, decision, refusal)
+        if header(headers, b"content-type").lower().startswith(b"text/event-stream"):
+            return StreamResponder(start, self._send, *known, self._settings.streaming, group)
+        return UnaryResponder(start, self._send, *known)
+
+
+class _Verbatim:
+    """An upstream's error, passed on byte for byte."""
+
+    def __init__(self, start: Message, send: Send, decision: Decision) -> None:
+        headers = kept_headers(start["headers"], same_length=True)
+        self._start: Message | None = {**start, "headers": headers + decision_headers(decision)}
+        self._send = send
+
+    async def body(self, message: Message) -> None:
+        if self._start is not None:
+            await self._send(self._start)
+            self._start = None
+        await self._send(message)
+
+    async def lost(self, code: str, reason: str) -> None:
+        """The error itself broke off: end without a proper end."""

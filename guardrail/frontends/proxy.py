@@ -1,0 +1,125 @@
+"""The proxy: the guarded chat routes, what is passed, what is refused, health, lifespan."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from guardrail.errors import UpstreamLost
+from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send, send_reply
+from guardrail.frontends.middleware import dialect_of
+from guardrail.wire.replies import BAD_UPSTREAM, NOT_READY, UNGUARDED, UNREADABLE, openai_error
+
+__all__ = ["ProxyApp"]
+
+Probe = Callable[[], Awaitable[bool]]
+
+_OWN: Final = frozenset({"/healthz", "/readyz"})
+_READ_ONLY: Final = re.compile(r"/v1/models(?:/[^/]+)*/?")
+# Two servers could read these two ways, so that a path is judged as one thing and served as another.
+_AMBIGUOUS: Final = re.compile(rb"//|\\|%2f|%5c|(?:/|%2f)(?:\.|%2e){1,2}(?:/|%2f|$)", re.IGNORECASE)
+
+
+class ProxyApp:
+    """What ``guardrail serve`` runs.
+
+    A path is one of three: guarded (a dialect knows it), passed (the read-only model list and what
+    ``allow`` names), or refused with 403. A new route of the upstream's is never open by accident.
+    ``probe`` tells ``/readyz`` whether checks can be made; ``closers`` are awaited at the end.
+    """
+
+    def __init__(
+        self,
+        guarded: ASGIApp,
+        upstream: ASGIApp,
+        *,
+        allow: Sequence[str] = (),
+        probe: Probe | None = None,
+        closers: Sequence[Callable[[], Awaitable[None]]] = (),
+    ) -> None:
+        self._guarded = guarded
+        self._upstream = upstream
+        self._exact = frozenset(path for path in allow if not path.endswith("*"))
+        self._prefixes = tuple(path[:-1] for path in allow if path.endswith("*"))
+        self._own = _own_app(probe, closers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The ASGI entry."""
+        if scope["type"] != "http":
+            await self._other(scope, receive, send)
+            return
+        path: str = scope["path"]
+        if scope["method"] == "POST" and dialect_of(path) is not None and not _ambiguous(scope):
+            await self._guarded(scope, receive, send)
+        elif path in _OWN:
+            await self._own(scope, receive, send)
+        elif _ambiguous(scope):
+            message = "the path has empty or dot segments or an encoded slash; write it plainly"
+            await send_reply(send, openai_error(UNREADABLE, "invalid_request_error", message))
+        elif self._passed(scope["method"], path):
+            await self._pass(scope, receive, send)
+        else:
+            message = (
+                "no guard covers this path; use /v1/chat/completions, or add it to paths.allow "
+                "to forward it unguarded"
+            )
+            await send_reply(send, openai_error(UNGUARDED, "unguarded_path", message))
+
+    def _passed(self, method: str, path: str) -> bool:
+        if method in ("GET", "HEAD") and _READ_ONLY.fullmatch(path):
+            return True
+        return path in self._exact or path.startswith(self._prefixes)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def noting_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self._upstream(scope, receive, noting_send)
+        except UpstreamLost as error:
+            if not started:  # else the server ends the connection without a proper end
+                reply = openai_error(BAD_UPSTREAM, "upstream_unavailable", str(error))
+                await send_reply(send, reply)
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._own(scope, receive, send)
+        else:  # a WebSocket: no dialect covers one
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": "unguarded_path"})
+
+
+def _ambiguous(scope: Scope) -> bool:
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return _AMBIGUOUS.search(raw.partition(b"?")[0]) is not None
+
+
+def _own_app(probe: Probe | None, closers: Sequence[Callable[[], Awaitable[None]]]) -> ASGIApp:
+    async def health(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("ok")
+
+    async def ready(request: Request) -> PlainTextResponse:
+        if probe is None or await probe():
+            return PlainTextResponse("ok")
+        return PlainTextResponse("the judge cannot be reached", status_code=NOT_READY)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            for close in closers:
+                await close()
+
+    return Starlette(routes=[Route("/healthz", health), Route("/readyz", ready)], lifespan=lifespan)

@@ -1,0 +1,197 @@
+"""The responder for an answer that comes as server-sent events: hold, judge, release or halt.
+
+Who wins a race:
+
+| race | who wins |
+| --- | --- |
+| text arrives while a check runs | it is held; the next check covers it |
+| a block while other text waits | the held text of that choice is dropped, other choices go on |
+| a block or failure before any text left | a whole refusal, or 503, instead of a stream |
+| a block after text has left | that choice ends with the dialect's last chunk; upstream is cancelled |
+| a failure (closed) after text has left | an error event; no last chunk, no ``[DONE]`` |
+| upstream is lost while a check runs | the check is awaited, what it frees leaves, then an error event |
+| the client hangs up | checks and upstream are cancelled; what was decided is recorded |
+"""
+
+from __future__ import annotations
+
+import anyio
+from anyio.abc import TaskGroup
+
+from guardrail.core.decision import Decision
+from guardrail.engine.check import GuardrailEngine
+from guardrail.engine.streams import Ready, StreamedAnswer, StreamRules
+from guardrail.frontends.asgi import Message, Send, kept_headers, send_reply
+from guardrail.wire.dialect import Delta, Dialect, GuardedRequest, StreamEvent
+from guardrail.wire.replies import BAD_UPSTREAM, UNAVAILABLE, Header, Refusal, decision_headers
+from guardrail.wire.sse import Event, SseDecoder
+
+__all__ = ["StreamResponder"]
+
+_UNAVAILABLE = "the answer could not be checked, and unchecked answers are not let through"
+
+
+class StreamResponder:
+    """Receives the inner app's messages of one stream and sends what the client may see.
+
+    ``group`` runs the checks; it is cancelled once the client has its last byte.
+    """
+
+    def __init__(
+        self,
+        start: Message,
+        send: Send,
+        engine: GuardrailEngine,
+        dialect: Dialect,
+        request: GuardedRequest,
+        before: Decision,
+        refusal: Refusal,
+        rules: StreamRules,
+        group: TaskGroup,
+    ) -> None:
+        self._start = start
+        self._send = send
+        self._engine = engine
+        self._dialect = dialect
+        self._request = request
+        self._before = before
+        self._refusal = refusal
+        self._group = group
+        self._decoder = SseDecoder()
+        self._lock = anyio.Lock(fast_acquire=True)
+        self._answer: StreamedAnswer[StreamEvent, Delta] = StreamedAnswer(
+            engine, request.conversation, rules, group, before.id, self._flush
+        )
+        self._waiting: list[bytes] = []  # events before the first text
+        self._last: Event | None = None
+        self._spoke: set[int] = set()  # choices whose text has left
+        self._started = False
+        self._ended = False
+
+    async def body(self, message: Message) -> None:
+        """Take one body message."""
+        if self._ended:
+            return
+        for event in self._decoder.feed(message.get("body", b"")):
+            self._take(event)
+        if message.get("more_body", False):
+            await self._flush()
+            if self._answer.held:
+                await self._answer.room()
+            return
+        rest = self._decoder.flush()
+        if rest is not None:
+            self._take(rest)
+        await self._drain()
+        if not self._ended:
+            await self._write(b"", last=True)
+
+    async def lost(self, code: str, reason: str) -> None:
+        """The inner app broke off. What was judged leaves, then an error and no proper end."""
+        await self._drain()
+        if self._ended:
+            return
+        if self._started:
+            await self._write(self._dialect.error_event(code, reason), last=True)
+        else:
+            self._ended = True
+            reply = self._dialect.error(BAD_UPSTREAM, code, reason)
+            await send_reply(self._send, reply, decision_headers(self._before))
+
+    def record(self) -> None:
+        """Record the stream's decision, whole or cut."""
+        answer = self._answer
+        self._engine.record(
+            answer.decision(),
+            self._dialect.name,
+            answer.text,
+            checks=answer.checks,
+            cancelled=not self._ended,
+        )
+
+    def _take(self, event: Event) -> None:
+        read = self._dialect.read_event(event)
+        self._answer.push(read, read.deltas, read.choices)
+        if read.unreadable:
+            for choice in read.choices:
+                self._answer.unreadable(choice, read.unreadable)
+        for choice in read.finished:
+            self._answer.finish(choice)
+
+    async def _drain(self) -> None:
+        self._answer.finish_all()
+        await self._answer.settled()
+        await self._flush()
+
+    async def _flush(self) -> None:
+        """Write whatever may leave; the last word, if all choices were halted."""
+        async with self._lock:
+            if self._ended:
+                return
+            ready = self._answer.ready()
+            if ready:
+                await self._leave(ready)
+
+    async def _leave(self, ready: list[Ready[StreamEvent, Delta]]) -> None:
+        halted = self._answer.halted
+        failed = next((d for d in halted.values() if d.unavailable), None)
+        whole = len(halted) >= self._request.choices
+        silent = not self._started and not any(r.event and r.event.deltas and not r.dropped for r in ready)
+        if silent and (failed or (whole and len(halted) == 1)):
+            await self._refuse(failed or next(iter(halted.values())))
+            return
+        out: list[bytes] = []
+        for item in ready:
+            if item.event is not None:
+                out.append(self._event(item, item.event))
+            elif not failed:
+                out.append(self._halt(item.halted))
+        if failed:
+            out.append(self._dialect.error_event("guardrail_unavailable", _UNAVAILABLE))
+        elif whole and self._refusal.style == "completion":
+            out.append(self._dialect.end())
+        if not (self._spoke or halted):
+            self._waiting.extend(out)
+            return
+        await self._write(b"".join(out), last=bool(failed) or whole)
+
+    def _event(self, item: Ready[StreamEvent, Delta], event: StreamEvent) -> bytes:
+        self._last = event.event if event.choices else self._last
+        for delta in event.deltas:
+            if delta.choice not in item.dropped and (delta.text or delta.whole):
+                self._spoke.add(delta.choice)
+        if not item.texts and not item.dropped:
+            return event.event.raw
+        texts = {delta.address: text for delta, text in item.texts}
+        return self._dialect.edit_event(event.event, texts, item.dropped)
+
+    def _halt(self, choice: int) -> bytes:
+        decision = self._answer.halted[choice]
+        spoke = choice in self._spoke
+        return self._dialect.halt(self._last, choice, decision, self._refusal, spoke=spoke)
+
+    async def _refuse(self, decision: Decision) -> None:
+        """Nothing left yet: a whole answer instead of a stream."""
+        self._ended = True
+        if decision.unavailable:
+            reply = self._dialect.error(UNAVAILABLE, "guardrail_unavailable", _UNAVAILABLE)
+        else:
+            reply = self._dialect.refuse(self._request, decision, self._refusal)
+        await send_reply(self._send, reply, decision_headers(self._before, decision))
+        self._group.cancel_scope.cancel()
+
+    async def _write(self, data: bytes, *, last: bool = False) -> None:
+        if last:
+            self._ended = True
+        if self._waiting:
+            data = b"".join(self._waiting) + data
+            self._waiting.clear()
+        if not self._started:
+            self._started = True
+            headers: list[Header] = kept_headers(self._start["headers"], same_length=False)
+            before = decision_headers(self._before)
+            await self._send({**self._start, "headers": headers + before})
+        if data or last:
+            await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+        if last:
+            self._group.cancel_scope.cancel()

@@ -1,0 +1,44 @@
+"""The seams: what the engine needs from outside, each a Protocol of one to three methods."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from guardrail.core.conversation import Subject
+from guardrail.core.policy import Policy
+from guardrail.core.record import DecisionRecord
+from guardrail.core.verdict import Verdict
+
+__all__ = ["AuditSink", "Classifier", "VerdictCache"]
+
+
+class Classifier(Protocol):
+    """Judges one subject under one policy."""
+
+    def identity(self, policy: Policy) -> str:
+        """All that a verdict depends on besides the policy's body and the subject: model, effort."""
+        ...
+
+    async def classify(self, policy: Policy, subject: Subject) -> Verdict:
+        """Return the verdict. Raises ``ClassifierError`` and nothing else."""
+        ...
+
+
+class VerdictCache(Protocol):
+    """Remembers verdicts. A cache that is broken misses; it never raises."""
+
+    async def get(self, key: str, policy: Policy) -> Verdict | None:
+        """The verdict stored under ``key``, for ``policy``; None on a miss."""
+        ...
+
+    async def put(self, key: str, verdict: Verdict) -> None:
+        """Remember a verdict. Failures never come here."""
+        ...
+
+
+class AuditSink(Protocol):
+    """Receives every decision. Never blocks, never raises."""
+
+    def record(self, record: DecisionRecord) -> None:
+        """Take one record."""
+        ...

@@ -1,0 +1,1 @@
+"""API dialects: JSON and bytes to core values and back. Pure."""

@@ -1,0 +1,435 @@
+"""The ``chat.completions`` dialect of OpenAI's API, for bodies and for streams.
+
+Shapes: platform.openai.com/docs/api-reference/chat and the variants that servers add to it
+(``reasoning`` and ``reasoning_content``). Whatever is not understood is passed through and named.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from guardrail.core.conversation import Address, Conversation, Kind, Segment, Turn, json_path
+from guardrail.core.decision import Decision
+from guardrail.core.redaction import Redaction
+from guardrail.errors import UnreadableRequest, UnreadableResponse
+from guardrail.wire import json_edit, sse
+from guardrail.wire.dialect import Choice, Delta, GuardedRequest, StreamEvent
+from guardrail.wire.replies import (
+    EVENT_STREAM,
+    Refusal,
+    Reply,
+    error_body,
+    openai_error,
+    refusal_error,
+)
+
+__all__ = ["ChatDialect", "read_messages"]
+
+_DONE: Final = b"data: [DONE]\n\n"
+_TEXT_PARTS: Final = {"text": "text", "refusal": "refusal", "input_text": "text"}
+_MESSAGE_TEXTS: Final = (
+    ("reasoning", Kind.REASONING),
+    ("reasoning_content", Kind.REASONING),
+    ("refusal", Kind.REFUSAL),
+    ("name", Kind.FIELD),
+)
+_MESSAGE_KEYS: Final = frozenset(
+    [
+        "role",
+        "content",
+        "name",
+        "refusal",
+        "reasoning",
+        "reasoning_content",
+        "reasoning_details",
+        "tool_calls",
+        "function_call",
+        "tool_call_id",
+    ]
+)
+# Fields of a request that hold no text for the model. All others are judged, or named as unjudged.
+_SILENT_FIELDS: Final = frozenset(
+    [
+        "messages",
+        "model",
+        "stream",
+        "n",
+        "stream_options",
+        "guardrails",
+        "prediction",
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "metadata",
+        "modalities",
+        "parallel_tool_calls",
+        "presence_penalty",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "reasoning_effort",
+        "safety_identifier",
+        "seed",
+        "service_tier",
+        "stop",
+        "store",
+        "temperature",
+        "tool_choice",
+        "top_logprobs",
+        "top_p",
+        "user",
+        "verbosity",
+        "function_call",
+        "audio",
+    ]
+)
+_CHANNELS: Final = {
+    "content": Kind.TEXT,
+    "reasoning_content": Kind.REASONING,
+    "reasoning": Kind.REASONING,
+    "refusal": Kind.REFUSAL,
+}
+_SILENT_DELTA: Final = frozenset({"role", "obfuscation"})
+
+
+def read_messages(messages: Sequence[Any], at: Address = ("messages",)) -> Conversation:
+    """A list of chat messages as a conversation. Raises ``UnreadableRequest``."""
+    unreadable: list[str] = []
+    turns = []
+    for index, message in enumerate(messages):
+        address = (*at, index)
+        if not isinstance(message, dict):
+            raise UnreadableRequest("a message is not an object", param=json_path(address)[2:])
+        role = message.get("role")
+        if not isinstance(role, str):
+            raise UnreadableRequest("a message has no role", param=json_path(address)[2:])
+        turns.append(Turn(role, tuple(_segments(message, address, unreadable))))
+    return Conversation(tuple(turns), tuple(unreadable))
+
+
+def _segments(message: dict[str, Any], at: Address, unreadable: list[str]) -> Iterator[Segment]:
+    yield from _content(message.get("content"), (*at, "content"), unreadable)
+    for key, kind in _MESSAGE_TEXTS:
+        value = message.get(key)
+        if isinstance(value, str) and value:
+            yield Segment(value, (*at, key), kind)
+        elif value:
+            unreadable.append(json_path((*at, key)))
+    for key in ("reasoning_details", "tool_calls", "function_call"):
+        if value := message.get(key):
+            yield from _structured(key, value, (*at, key), unreadable)
+    unreadable.extend(
+        json_path((*at, key))
+        for key, value in message.items()
+        if key not in _MESSAGE_KEYS and isinstance(value, str | list | dict) and value
+    )
+
+
+def _content(content: Any, at: Address, unreadable: list[str]) -> Iterator[Segment]:
+    if content is None:
+        return
+    if isinstance(content, str):
+        yield Segment(content, at)
+        return
+    if not isinstance(content, list):
+        raise UnreadableRequest("content is neither a string nor a list", param=json_path(at)[2:])
+    for index, part in enumerate(content):
+        here = (*at, index)
+        if isinstance(part, str):
+            yield Segment(part, here)
+            continue
+        if not isinstance(part, dict):
+            raise UnreadableRequest("a content part is not an object", param=json_path(here)[2:])
+        key = _TEXT_PARTS.get(str(part.get("type")))
+        text = part.get(key) if key else None
+        if key and isinstance(text, str):
+            yield Segment(text, (*here, key))
+        else:
+            unreadable.append(json_path(here))
+
+
+def _structured(key: str, value: Any, at: Address, unreadable: list[str]) -> Iterator[Segment]:
+    """Reasoning details, tool calls and the old function call."""
+    items = value if isinstance(value, list) else [value]
+    for index, item in enumerate(items):
+        here = (*at, index) if isinstance(value, list) else at
+        if key == "reasoning_details":
+            text, where, kind = _get(item, "text"), (*here, "text"), Kind.REASONING
+        elif key == "function_call":
+            text, where = _get(item, "arguments"), (*here, "arguments")
+            kind = Kind.TOOL_ARGUMENTS
+        elif (text := _get(_get(item, "custom"), "input")) is not None:
+            where, kind = (*here, "custom", "input"), Kind.TEXT
+        else:
+            text, where = (
+                _get(_get(item, "function"), "arguments"),
+                (*here, "function", "arguments"),
+            )
+            kind = Kind.TOOL_ARGUMENTS
+        if isinstance(text, str):
+            yield Segment(text, where, kind)
+        else:
+            unreadable.append(json_path(here))
+
+
+def _get(value: Any, key: str) -> Any:
+    return value.get(key) if isinstance(value, dict) else None
+
+
+class ChatDialect:
+    """``POST …/chat/completions``."""
+
+    name = "chat.completions"
+
+    def read_request(self, raw: bytes) -> GuardedRequest:
+        """Raises ``UnreadableRequest`` with the parameter that is wrong."""
+        body = json_edit.loads_strict(raw)
+        if not isinstance(body, dict):
+            raise UnreadableRequest("the body is not a JSON object")
+        messages = body.get("messages")
+        if not isinstance(messages, list):
+            raise UnreadableRequest("messages is missing or not a list", param="messages")
+        stream = body.get("stream") or False
+        choices = body.get("n") or 1
+        if not isinstance(stream, bool):
+            raise UnreadableRequest("stream is not true or false", param="stream")
+        if not isinstance(choices, int) or not 1 <= choices <= 128:
+            raise UnreadableRequest("n is not a number from 1 to 128", param="n")
+        added = body.get("guardrails", ())
+        if added and not (isinstance(added, list) and all(isinstance(a, str) for a in added)):
+            raise UnreadableRequest("guardrails is not a list of policy ids", param="guardrails")
+        if "guardrails" in body:
+            raw = json_edit.edit(raw, {("guardrails",): json_edit.REMOVE})
+        model = body.get("model")
+        return GuardedRequest(
+            raw=raw,
+            conversation=_whole(body, read_messages(messages)),
+            model=model if isinstance(model, str) else "",
+            stream=stream,
+            choices=choices,
+            include_usage=_get(body.get("stream_options"), "include_usage") is True,
+            added_policies=tuple(added),
+        )
+
+    def edit(self, raw: bytes, redactions: Sequence[Redaction]) -> bytes:
+        """Replace the redacted strings; log probabilities of a redacted choice spell it, so they go."""
+        changes: dict[Address, object] = {r.address: r.text for r in redactions}
+        choices = {r.address[1] for r in redactions if r.address[0] == "choices"}
+        if choices:
+            body = orjson.loads(raw)
+            for index in choices:
+                if body["choices"][index].get("logprobs"):
+                    changes["choices", index, "logprobs"] = None
+        return json_edit.edit(raw, changes)
+
+    def read_response(self, raw: bytes) -> list[Choice]:
+        """The message of every choice. Raises ``UnreadableResponse``."""
+        try:
+            choices = orjson.loads(raw)["choices"]
+            found = []
+            for position, choice in enumerate(choices):
+                unreadable: list[str] = []
+                at = ("choices", position, "message")
+                segments = tuple(_segments(choice["message"], at, unreadable))
+                found.append(Choice(position, Turn("assistant", segments), tuple(unreadable)))
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, UnreadableRequest):
+            raise UnreadableResponse("the upstream's answer is no chat completion") from None
+        return found
+
+    def refuse_choices(self, raw: bytes, refused: Mapping[int, Decision], refusal: Refusal) -> bytes:
+        """Put the refusal in place of the choices at these positions."""
+        choices = orjson.loads(raw)["choices"]
+        changes: dict[Address, object] = {
+            ("choices", position): _refused_choice(choices[position].get("index", position), refusal)
+            for position in refused
+        }
+        return json_edit.edit(raw, changes)
+
+    def refuse(self, request: GuardedRequest, decision: Decision, refusal: Refusal) -> Reply:
+        """As many refused choices as were asked for, or the error form."""
+        if refusal.style == "error":
+            return refusal_error(decision, refusal)
+        head = {
+            "id": f"chatcmpl-{decision.id}",
+            "created": int(time.time()),
+            "model": request.model,
+        }
+        usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+        if not request.stream:
+            body = head | {
+                "object": "chat.completion",
+                "choices": [_refused_choice(i, refusal) for i in range(request.choices)],
+                "usage": usage,
+            }
+            return Reply(200, orjson.dumps(body))
+        head |= {"object": "chat.completion.chunk"}
+        chunks = []
+        for index in range(request.choices):
+            for delta, reason in (
+                ({"role": "assistant", "content": ""}, None),
+                ({"content": refusal.message}, None),
+                ({}, refusal.finish_reason),
+            ):
+                chunks.append(_chunk(head, index, delta, reason))
+        if request.include_usage:
+            chunks.append(sse.encode(orjson.dumps(head | {"choices": [], "usage": usage})))
+        return Reply(200, b"".join(chunks) + _DONE, (EVENT_STREAM,))
+
+    def read_event(self, event: sse.Event) -> StreamEvent:
+        """The text that one chunk adds. Raises ``UnreadableResponse``."""
+        if event.data is None or event.data.strip() == b"[DONE]":
+            return StreamEvent(event, ())
+        try:
+            chunk = orjson.loads(event.data)
+            choices = chunk.get("choices") or ()
+            deltas: list[Delta] = []
+            finished: list[int] = []
+            unreadable: list[str] = []
+            indexes: list[int] = []
+            for position, choice in enumerate(choices):
+                index = choice.get("index", 0)
+                indexes.append(index)
+                delta = choice.get("delta") or choice.get("message")
+                if delta:
+                    _read_delta(delta, index, position, deltas, unreadable)
+                if choice.get("finish_reason"):
+                    finished.append(index)
+        except (orjson.JSONDecodeError, AttributeError, TypeError, KeyError):
+            raise UnreadableResponse("the upstream sent an event that is no chunk") from None
+        return StreamEvent(event, deltas, finished, unreadable, indexes)
+
+    def edit_event(self, event: sse.Event, texts: Mapping[Address, str], dropped: Sequence[int]) -> bytes:
+        """New texts in place, halted choices taken out, log probabilities of both gone."""
+        data = event.data or b"{}"
+        body = orjson.loads(data)
+        choices = body.get("choices") or []
+        changes: dict[Address, object] = dict(texts)
+        for position in {address[1] for address in texts}:
+            if isinstance(position, int) and choices[position].get("logprobs"):
+                changes["choices", position, "logprobs"] = None
+        data = json_edit.edit(data, changes) if changes else data
+        if not dropped:
+            return sse.encode(data)
+        body = orjson.loads(data)
+        body["choices"] = [c for c in body["choices"] if c.get("index", 0) not in dropped]
+        return sse.encode(orjson.dumps(body)) if body["choices"] else b""
+
+    def halt(
+        self,
+        last: sse.Event | None,
+        choice: int,
+        decision: Decision,
+        refusal: Refusal,
+        *,
+        spoke: bool,
+    ) -> bytes:
+        """The end of one choice, in the identity (id, model) of the stream's own chunks.
+
+        A choice that never ``spoke`` gets the refusal's text first.
+        """
+        if refusal.style == "error":
+            return sse.encode(refusal_error(decision, refusal).body)
+        head: dict[str, Any] = {"id": f"chatcmpl-{decision.id}", "object": "chat.completion.chunk"}
+        if last is not None and last.data:
+            body = orjson.loads(last.data)
+            head = {key: body[key] for key in ("id", "object", "created", "model") if key in body}
+        text = {"role": "assistant", "content": refusal.message}
+        said = b"" if spoke else _chunk(head, choice, text, None)
+        return said + _chunk(head, choice, {}, refusal.finish_reason)
+
+    def end(self) -> bytes:
+        """``[DONE]``."""
+        return _DONE
+
+    def error_event(self, code: str, message: str) -> bytes:
+        """An ``error`` object as an event, which SDKs raise; no ``[DONE]`` follows."""
+        return sse.encode(error_body(code, message, type_="guardrail_error"))
+
+    def error(self, status: int, code: str, message: str, param: str | None = None) -> Reply:
+        """OpenAI's error envelope."""
+        return openai_error(status, code, message, param)
+
+
+def _whole(body: dict[str, Any], conversation: Conversation) -> Conversation:
+    """Add what stands outside the messages: a prediction is judged, other text is named."""
+    unread = list(conversation.unreadable)
+    turns = conversation.turns
+    prediction = body.get("prediction")
+    if prediction:
+        at = ("prediction", "content")
+        texts = tuple(_content(_get(prediction, "content"), at, unread))
+        turns = (*turns, Turn("prediction", texts))
+    for key, value in body.items():
+        if key not in _SILENT_FIELDS and value and isinstance(value, str | list | dict):
+            if key == "response_format" and "json_schema" not in value:
+                continue
+            unread.append(f"$.{key}")
+    return Conversation(turns, tuple(unread))
+
+
+def _refused_choice(index: int, refusal: Refusal) -> dict[str, Any]:
+    return {
+        "index": index,
+        "message": {"role": "assistant", "content": refusal.message, "refusal": None},
+        "logprobs": None,
+        "finish_reason": refusal.finish_reason,
+    }
+
+
+def _chunk(head: dict[str, Any], index: int, delta: dict[str, Any], reason: str | None) -> bytes:
+    choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+    return sse.encode(orjson.dumps(head | {"choices": [choice]}))
+
+
+def _read_delta(
+    delta: dict[str, Any], index: int, position: int, deltas: list[Delta], unreadable: list[str]
+) -> None:
+    at: Address = ("choices", position, "delta")
+    where: Address
+    for key, value in delta.items():
+        if not value:
+            continue
+        if key == "content" and isinstance(value, str):  # nearly every chunk ends here
+            deltas.append(Delta(index, "content", Kind.TEXT, value, (*at, "content")))
+            continue
+        kind = _CHANNELS.get(key)
+        if kind and isinstance(value, str):
+            deltas.append(Delta(index, key, kind, value, (*at, key)))
+        elif key == "tool_calls":
+            for place, call in enumerate(value):
+                _read_call(call, index, (*at, key, place), deltas, unreadable)
+        elif key == "function_call":
+            text = value.get("arguments") or ""
+            where = (*at, key, "arguments")
+            deltas.append(Delta(index, key, Kind.TOOL_ARGUMENTS, text, where, whole=True))
+        elif key == "reasoning_details":
+            for place, detail in enumerate(value):
+                text = _get(detail, "text")
+                if isinstance(text, str):
+                    where = (*at, key, place, "text")
+                    deltas.append(Delta(index, key, Kind.REASONING, text, where))
+                else:
+                    unreadable.append(json_path((*at, key)))
+        elif key not in _SILENT_DELTA and isinstance(value, str | list | dict):
+            unreadable.append(json_path((*at, key)))
+
+
+def _read_call(
+    call: dict[str, Any], index: int, at: Address, deltas: list[Delta], unreadable: list[str]
+) -> None:
+    channel = f"tool_calls[{call.get('index', at[-1])}]"
+    custom = call.get("custom")
+    if custom:
+        kind, text, where = Kind.TEXT, custom.get("input") or "", ("custom", "input")
+    else:
+        function = call.get("function") or {}
+        kind, text, where = Kind.TOOL_ARGUMENTS, function.get("arguments") or "", ("function", "arguments")
+    if isinstance(text, str):
+        deltas.append(Delta(index, channel, kind, text, (*at, *where), whole=True))
+    else:
+        unreadable.append(json_path(at))

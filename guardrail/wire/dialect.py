@@ -1,0 +1,122 @@
+"""What an API dialect must offer: read, edit and refuse, for bodies and for streams."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from guardrail.core.conversation import Address, Conversation, Kind, Turn
+from guardrail.core.decision import Decision
+from guardrail.core.redaction import Redaction
+from guardrail.wire.replies import Refusal, Reply
+from guardrail.wire.sse import Event
+
+__all__ = ["Choice", "Delta", "Dialect", "GuardedRequest", "StreamEvent"]
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedRequest:
+    """A request that was read. ``raw`` is its body as it will be forwarded."""
+
+    raw: bytes
+    conversation: Conversation
+    model: str
+    stream: bool
+    choices: int
+    include_usage: bool
+    added_policies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One answer of a response body. ``position`` is its place in the body."""
+
+    position: int
+    turn: Turn
+    unreadable: tuple[str, ...] = ()
+
+
+class Delta(NamedTuple):
+    """Text that one event adds to one channel of one choice.
+
+    ``whole`` channels (tool calls) leave only at once, when all of them was judged.
+    """
+
+    choice: int
+    channel: str
+    kind: Kind
+    text: str
+    address: Address
+    whole: bool = False
+
+
+class StreamEvent(NamedTuple):
+    """One event of a stream. ``choices`` are the indexes in it, ``finished`` those that end."""
+
+    event: Event
+    deltas: Sequence[Delta]
+    finished: Sequence[int] = ()
+    unreadable: Sequence[str] = ()
+    choices: Sequence[int] = ()
+
+
+class Dialect(Protocol):
+    """One API. Pure: bytes in, values or bytes out."""
+
+    name: str
+
+    def read_request(self, raw: bytes) -> GuardedRequest:
+        """Raises ``UnreadableRequest``."""
+        ...
+
+    def edit(self, raw: bytes, redactions: Sequence[Redaction]) -> bytes:
+        """The body with only the redacted strings replaced."""
+        ...
+
+    def read_response(self, raw: bytes) -> list[Choice]:
+        """Raises ``UnreadableResponse``."""
+        ...
+
+    def refuse_choices(self, raw: bytes, refused: Mapping[int, Decision], refusal: Refusal) -> bytes:
+        """The body with the choices at these positions replaced by the refusal."""
+        ...
+
+    def refuse(self, request: GuardedRequest, decision: Decision, refusal: Refusal) -> Reply:
+        """A whole answer that refuses, as a body or as a stream, as the request asked."""
+        ...
+
+    def read_event(self, event: Event) -> StreamEvent:
+        """Raises ``UnreadableResponse``."""
+        ...
+
+    def edit_event(self, event: Event, texts: Mapping[Address, str], dropped: Sequence[int]) -> bytes:
+        """The event with new texts, and without the choices of these indexes."""
+        ...
+
+    def halt(
+        self,
+        last: Event | None,
+        choice: int,
+        decision: Decision,
+        refusal: Refusal,
+        *,
+        spoke: bool,
+    ) -> bytes:
+        """The bytes that end one choice in mid-stream; ``last`` is an earlier event of the stream.
+
+        ``spoke`` tells whether text of the choice has left.
+        """
+        ...
+
+    def end(self) -> bytes:
+        """The bytes that end a whole stream."""
+        ...
+
+    def error_event(self, code: str, message: str) -> bytes:
+        """The bytes of an error in mid-stream; nothing follows it."""
+        ...
+
+    def error(self, status: int, code: str, message: str, param: str | None = None) -> Reply:
+        """A whole answer in the dialect's error form."""
+        ...

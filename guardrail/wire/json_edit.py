@@ -1,0 +1,144 @@
+"""JSON bodies read strictly and edited in place.
+
+An edit replaces the bytes of single values; everything else, spacing, number formats, unknown fields
+and their order, stays as it was, so that caches further on which look at bytes still hit.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from guardrail.core.conversation import Address
+from guardrail.errors import UnreadableRequest
+
+__all__ = ["REMOVE", "edit", "loads_strict"]
+
+REMOVE: Final = object()
+"""Instead of a new value in ``edit``: take the key and its value out of the object."""
+
+_KEY_END: Final = re.compile(rb'"\s*:')
+_SPACE: Final = re.compile(r"[ \t\n\r]*")
+_DECODER: Final = json.JSONDecoder()
+_Tree = dict[str | int, Any]
+
+
+class _RepeatedKey(ValueError):
+    pass
+
+
+def _no_repeated_key(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise _RepeatedKey
+    return value
+
+
+def loads_strict(raw: bytes) -> Any:
+    """Parse JSON; refuse a key that an object repeats, because two parsers could read two prompts.
+
+    orjson keeps the last of two equal keys without a word, so the number of key ends in the body is
+    compared with that of the parsed value written out again. They can only agree by chance where
+    escapes hide a quote, a colon or a space; then the slow parser decides. Raises
+    ``UnreadableRequest``.
+    """
+    try:
+        value = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise UnreadableRequest(f"the body is not valid JSON: {error.msg}") from None
+    try:
+        same = b"\\u00" not in raw and len(_KEY_END.findall(raw)) == len(
+            _KEY_END.findall(orjson.dumps(value))
+        )
+        if not same:
+            json.loads(raw, object_pairs_hook=_no_repeated_key)
+    except _RepeatedKey:
+        raise UnreadableRequest("the body repeats a key inside one JSON object") from None
+    except (ValueError, RecursionError, orjson.JSONEncodeError):
+        raise UnreadableRequest("the body is nested too deeply to be read") from None
+    return value
+
+
+def edit(raw: bytes, changes: Mapping[Address, object]) -> bytes:
+    """``raw`` with the value at each address replaced (written by orjson) or taken out (``REMOVE``).
+
+    ``raw`` must be valid JSON, every address must exist and none may lie inside another. Raises
+    ``KeyError`` for an address that does not exist.
+    """
+    tree: _Tree = {}
+    for address, value in changes.items():
+        node = tree
+        for step in address[:-1]:
+            node = node.setdefault(step, {})
+        node[address[-1]] = _Change(value)
+    text = raw.decode()
+    cuts: list[tuple[int, int, str]] = []
+    _walk(text, _skip(text, 0), tree, cuts)
+    if len(cuts) != len(changes):
+        raise KeyError("an address to edit does not exist in the body")
+    out: list[str] = []
+    position = 0
+    for start, end, new in cuts:
+        out.append(text[position:start])
+        out.append(new)
+        position = end
+    out.append(text[position:])
+    return "".join(out).encode()
+
+
+class _Change:
+    __slots__ = ("new",)
+
+    def __init__(self, new: object) -> None:
+        self.new = new
+
+
+def _skip(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def _walk(text: str, at: int, tree: _Tree, cuts: list[tuple[int, int, str]]) -> int:
+    """Walk the value at ``at`` along ``tree``, note the cuts, return the value's end."""
+    opening = text[at]
+    if opening not in "{[":
+        return _DECODER.raw_decode(text, at)[1]
+    closing = "}" if opening == "{" else "]"
+    index = 0
+    start = at
+    at = _skip(text, at + 1)
+    while text[at] != closing:
+        step: str | int = index
+        item = at
+        if opening == "{":
+            step, at = _DECODER.raw_decode(text, at)
+            at = _skip(text, _skip(text, at) + 1)
+        value_at = at
+        node = tree.get(step)
+        if isinstance(node, dict):
+            at = _walk(text, value_at, node, cuts)
+        else:
+            at = _DECODER.raw_decode(text, value_at)[1]
+        after = _skip(text, at)
+        if isinstance(node, _Change):
+            cuts.append(_cut(text, node, (start, item, value_at, at, after)))
+        index += 1
+        if text[after] == ",":
+            start = after
+            at = _skip(text, after + 1)
+        else:
+            at = after
+    return at + 1
+
+
+def _cut(text: str, change: _Change, places: tuple[int, int, int, int, int]) -> tuple[int, int, str]:
+    start, item, value_at, end, after = places
+    if change.new is not REMOVE:
+        return value_at, end, orjson.dumps(change.new).decode()
+    if text[after] == ",":  # take the comma behind it along
+        return item, _skip(text, after + 1), ""
+    return (start if text[start] == "," else item), end, ""

@@ -1,0 +1,126 @@
+"""Every status code and every body of our own that is not a dialect's completion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import orjson
+
+from guardrail.core.decision import Decision, Failure
+from guardrail.core.policy import Action, Stage
+
+__all__ = [
+    "BAD_UPSTREAM",
+    "BLOCKED",
+    "BUSY",
+    "EVENT_STREAM",
+    "JSON",
+    "MEDIA_TYPE_UNSUPPORTED",
+    "NOT_READY",
+    "TOO_LARGE",
+    "UNAVAILABLE",
+    "UNGUARDED",
+    "UNREADABLE",
+    "Header",
+    "Refusal",
+    "Reply",
+    "decision_headers",
+    "error_body",
+    "openai_error",
+    "refusal_error",
+]
+
+Header = tuple[bytes, bytes]
+
+UNREADABLE: Final = 400
+BLOCKED: Final = 400
+UNGUARDED: Final = 403
+TOO_LARGE: Final = 413
+MEDIA_TYPE_UNSUPPORTED: Final = 415
+BAD_UPSTREAM: Final = 502
+UNAVAILABLE: Final = 503
+BUSY: Final = 503
+NOT_READY: Final = 503
+
+JSON: Final[Header] = (b"content-type", b"application/json")
+EVENT_STREAM: Final[Header] = (b"content-type", b"text/event-stream; charset=utf-8")
+
+RETRY_AFTER_S: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """How a block looks to the client.
+
+    ``completion``: a normal answer that holds ``message``. ``error``: an HTTP error with ``status``.
+    """
+
+    style: Literal["completion", "error"] = "completion"
+    message: str = "I can't help with that."
+    finish_reason: Literal["content_filter", "stop"] = "content_filter"
+    status: int = BLOCKED
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer of our own."""
+
+    status: int
+    body: bytes
+    headers: tuple[Header, ...] = (JSON,)
+
+
+def error_body(code: str, message: str, *, type_: str, param: str | None = None) -> bytes:
+    """OpenAI's error envelope."""
+    return orjson.dumps({"error": {"message": message, "type": type_, "param": param, "code": code}})
+
+
+def openai_error(status: int, code: str, message: str, param: str | None = None) -> Reply:
+    """An error answer in OpenAI's form; 503 also says when, and that SDKs should not, try again."""
+    kind = "invalid_request_error" if status < 500 else "guardrail_error"
+    body = error_body(code, message, type_=kind, param=param)
+    if status != UNAVAILABLE:
+        return Reply(status, body)
+    retry = (b"retry-after", str(RETRY_AFTER_S).encode())
+    return Reply(status, body, (JSON, retry, (b"x-should-retry", b"false")))
+
+
+def refusal_error(decision: Decision, refusal: Refusal) -> Reply:
+    """A block as an HTTP error, with Azure's ``innererror`` keyed by policy id."""
+    results = {
+        finding.policy.id: {
+            "filtered": finding.acts and finding.action is Action.BLOCK,
+            "detected": not isinstance(finding, Failure) and finding.violation,
+        }
+        for finding in decision.findings
+    }
+    error = {
+        "message": refusal.message,
+        "type": "invalid_request_error",
+        "param": "prompt" if decision.stage is Stage.INPUT else None,
+        "code": "content_filter",
+        "status": refusal.status,
+        "innererror": {
+            "code": "ResponsibleAIPolicyViolation",
+            "content_filter_result": results,
+        },
+    }
+    return Reply(refusal.status, orjson.dumps({"error": error}))
+
+
+def decision_headers(*decisions: Decision) -> list[Header]:
+    """The ``x-guardrail-*`` headers for what was decided so far about one request."""
+    action = max((decision.action for decision in decisions), default=Action.PASS)
+    headers = [(b"x-guardrail-decision", action.word.encode())]
+    if decisions:
+        headers.append((b"x-guardrail-id", decisions[0].id.encode()))
+    for name, values in (
+        (b"x-guardrail-policies", [p for d in decisions for p in d.blocking if d.action is action]),
+        (b"x-guardrail-degraded", [reason for d in decisions for reason in d.degraded]),
+        (b"x-guardrail-unjudged", [path for d in decisions for path in d.unjudged]),
+    ):
+        if values:
+            listed = ", ".join(dict.fromkeys(values))
+            headers.append((name, listed.encode("ascii", "replace")[:4000]))
+    return headers

@@ -1,0 +1,70 @@
+"""Server-sent events: bytes in, whole events out with their bytes kept.
+
+Lines end in CR, LF or CRLF only, as the standard says (html.spec.whatwg.org, "event stream"); other
+Unicode line ends are text. An event keeps its raw bytes, so that one that is passed on unchanged is
+passed on byte for byte.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+__all__ = ["Event", "SseDecoder", "encode"]
+
+_BLANK: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r(?!\n)|\r\n\n|\n\r\n|\n\r(?!\n)|\r\r\n")
+_LINE: Final = re.compile(rb"\r\n|\n|\r")
+
+
+class Event(NamedTuple):
+    """One event: its bytes with the closing blank line, and its data (None for a comment)."""
+
+    raw: bytes
+    data: bytes | None
+
+
+class SseDecoder:
+    """Cuts a byte stream into events, however it was chunked."""
+
+    __slots__ = ("_buffer",)
+
+    def __init__(self) -> None:
+        self._buffer = b""
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """The events that are complete with ``chunk``."""
+        buffer = self._buffer + chunk if self._buffer else chunk
+        if b"\r" not in buffer:
+            *blocks, self._buffer = buffer.split(b"\n\n")
+            return [_event(block, b"\n\n") for block in blocks]
+        events: list[Event] = []
+        position = 0
+        # A CR at the very end may be half of a CRLF: wait for the next byte before deciding.
+        limit = len(buffer) - 1 if buffer.endswith(b"\r") else len(buffer)
+        for blank in _BLANK.finditer(buffer, 0, limit):
+            events.append(_event(buffer[position : blank.start()], blank[0]))
+            position = blank.end()
+        self._buffer = buffer[position:]
+        return events
+
+    def flush(self) -> Event | None:
+        """What is left at the end of the stream, as an event; None when nothing is."""
+        rest, self._buffer = self._buffer, b""
+        return _event(rest, b"") if rest.strip() else None
+
+
+def _event(block: bytes, end: bytes) -> Event:
+    if block.startswith(b"data: ") and b"\n" not in block and b"\r" not in block:
+        return Event(block + end, block[6:])
+    data: list[bytes] = []
+    for line in _LINE.split(block):
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            data.append(value.removeprefix(b" "))
+    return Event(block + end, b"\n".join(data) if data else None)
+
+
+def encode(data: bytes, event: str | None = None) -> bytes:
+    """One event as bytes. ``data`` holds no line end."""
+    head = f"event: {event}\n".encode() if event else b""
+    return head + b"data: " + data + b"\n\n"
