@@ -104,7 +104,8 @@ _PERSONA: Final = (
 
 _TELL: Final = (
     r"(?:reveal|show|print|repeat|output|display|disclose|leak|tell|give|recite|dump|expose|share"
-    r"|return|copy|paste|spell|translate|summari[sz]e|write (?:out|down)|spit out|what(?:'s| is| are| was| were))"
+    r"|return|copy|paste|spell|translate|summari[sz]e|write (?:out|down)|spit out"
+    r"|what(?:'s| is| are| was| were))"
 )
 _HIDDEN: Final = (
     r"(?:system|initial|original|hidden|secret|developer|first|internal|initiali[sz]ation"
@@ -115,16 +116,19 @@ _PROMPT_LEAK: Final = (
     rf"\b{_TELL} (?:me |us |back )?{_WORDS}{{0,4}}your {_WORDS}{{0,3}}{_HIDDEN} {_WORDS}?"
     rf"{_PROMPT}\b",
     rf"\b{_TELL} (?:me |us |back )?(?:the )?(?:\w+ ){{0,2}}(?:system|hidden|secret|developer) "
-    r"(?:prompt|instructions|message)\b(?:.{0,40}\b(?:verbatim|word for word|above|exactly|in full|code block))",
+    r"(?:prompt|instructions|message)\b"
+    r"(?:.{0,40}\b(?:verbatim|word for word|above|exactly|in full|code block))",
     rf"\b{_TELL} (?:me )?(?:your|the) {_WORDS}{{0,2}}(?:prompt|instructions) "
     r"(?:verbatim|word for word|you (?:were|have been|got) (?:given|told)|above)",
     r"\b(?:repeat|print|output|copy|echo|recite|write out) (?:back )?(?:all |everything|exactly )*"
     r"(?:(?:of )?(?:the )?(?:words|text|content|lines|sentences|instructions) )?\s?"
     r"(?:above|before this|you were told|that came before)\b",
-    r"\b(?:zeige?|nenne?|gib|verrate?|wiederhole?) (?:mir )?(?:\w+ ){0,3}(?:system-?prompt|"
-    r"systemanweisung\w*|(?:ursprungliche|anfangliche|erste|geheime)\w* (?:anweisung|instruktion|prompt)\w*)",
+    r"\b(?:zeige?|nenne?|gib|verrate?|wiederhole?) (?:mir )?(?:\w+ ){0,3}"
+    r"(?:system-?prompt|systemanweisung\w*"
+    r"|(?:ursprungliche|anfangliche|erste|geheime)\w* (?:anweisung|instruktion|prompt)\w*)",
     r"\b(?:montre|affiche|revele|repete|donne|muestra|revela|repite|dime)(?:-moi|me|z)? (?:\w+ ){0,3}"
-    r"(?:prompt (?:systeme|initial|del sistema|inicial)|(?:instructions initiales|instrucciones iniciales))",
+    r"(?:prompt (?:systeme|initial|del sistema|inicial)"
+    r"|(?:instructions initiales|instrucciones iniciales))",
 )
 
 
@@ -142,112 +146,6 @@ def _finder(patterns: tuple[str, ...]) -> Callable[[str], list[tuple[int, int]]]
 def _detector(name: str, written: tuple[str, ...]) -> Triggered:
     patterns = tuple("(?i)" + pattern.replace(" ", r"\s+") for pattern in written)
     return Triggered(Detector(name, _finder(patterns), _LONGEST), "|".join(patterns), folded=True)
-
-
-OVERRIDE: Final = (
-    rf"\b{_DROP} {_WORDS}{{0,4}}{_EARLIER} {_WORDS}{{0,3}}{_RULES}\b",
-    rf"\b{_DROP} {_WORDS}{{0,3}}(?:all|any|every|your|these|those|the|my) {_WORDS}{{0,3}}{_RULES} "
-    r"(?:(?:that|which) )?(?:(?:you|i|we|it) )?(?:(?:have|had|were|was|got|gave|been) ){0,2}"
-    r"(?:given|told|received|above|before|previously|prior|earlier|so far|up to now|until now)\b",
-    rf"\b{_DROP} (?:about )?(?:all |any )?(?:of )?your {_WORDS}{{0,2}}"
-    r"(?:instructions|directives|guidelines|programming|rules|constraints|restrictions|training)\b",
-    rf"\b{_DROP} (?:about )?(?:all|everything|anything|whatever) {_WORDS}{{0,4}}"
-    r"(?:above|before|previous(?:ly)?|prior|so far|up to now|until now|told (?:you|before))\b",
-    rf"\b{_DROP} (?:about )?(?:all|any|every) (?:(?:of|the|your|those|these|other) ){{0,2}}"
-    r"(?:instructions?|directives?|prompts?|programming|assignments)\b",
-    r"\b(?:ignore|disregard|forget) (?:(?:all|everything|of|the|that|text) ){0,3}"
-    r"(?:above|previous)(?: and\b|\s*[,.;:!]|$)",
-    r"\bforget (?:about )?(?:everything|all)(?: (?:that )?(?:you|we|i) "
-    r"(?:know|knew|were|was|have|had|learn|said|told|discuss|talk)|[,.;]? (?:and|just|now)\b|[,;!])",
-    # German
-    rf"\b{_DROP_DE} {_WORDS}{{0,4}}(?:vorherige|vorige|bisherige|obige|fruhere|vorangegangene"
-    r"|vorangehende|vorstehende|vorhergehende|ursprungliche)\w* "
-    rf"{_WORDS}{{0,2}}{_RULES_DE}\w*",
-    rf"\b{_DROP_DE} (?:(?:nun|jetzt|bitte) )*alles?\b(?: {_RULES_DE}|[,!;]"
-    rf"| {_WORDS}{{0,4}}(?:davor|zuvor|vorher|bisher|gesagt|{_RULES_DE}\w*))",
-    # French
-    rf"\b{_DROP_FR} (?:[\w']+ ){{0,4}}{_RULES_FR} (?:[\w']+ ){{0,2}}"
-    r"(?:precedent|anterieur|initial|ci-dessus|d'avant)\w*",
-    rf"\b{_DROP_FR} (?:tou(?:te)?s (?:les|tes|vos) {_RULES_FR}|tout ce qu)",
-    # Spanish
-    rf"\b{_DROP_ES} (?:\w+ ){{0,4}}(?:{_RULES_ES} (?:\w+ ){{0,2}}"
-    rf"(?:anteriores|previas|iniciales|de arriba)|(?:anteriores|previas) {_RULES_ES})\b",
-    rf"\b{_DROP_ES} (?:tod[ao]s (?:las|los|tus|sus) {_RULES_ES}|todo (?:lo )?que)\b",
-)
-
-_FREE: Final = (
-    r"(?:restrictions?|limit(?:ation)?s?|filters?|rules?|guidelines?|censorship|boundaries"
-    r"|moral(?:s|ity)?|ethics|ethical|constraints?|policies)"
-)
-_MODEL: Final = r"(?:ai|a\.i\.|chat\s?bot|bot|assistant|(?:language )?model|llm|gpt|chatgpt)"
-_PERSONA: Final = (
-    # The names of the collections: "do anything now", "strive to avoid norms", and so on.
-    r"\b(?:do anything now|(?:act|behave|respond|answer|pretend|speak|reply|roleplay|role-play) "
-    r"(?:as|like|to be) (?:an? )?(?-i:DAN|STAN|DUDE|DAN-?GPT|AIM|UCAR|NRAF|MONGO|JAILBREAK)\b)",
-    r"\b(?-i:DAN|STAN) (?:can|has|is|mode|will|would|does|should|stands|must|prompt)\b",
-    r"\b(?:chat\s?gpt|you are|you're|now|an ai|act(?:ing)?|respond|simulat\w+) "
-    rf"{_WORDS}{{0,4}}(?:developer|debug|god|jailbreak|jailbroken|dan|evil|unrestricted)[\s\-]mode\b",
-    r"\b(?:developer|jailbreak) mode (?:output|response|enabled|activated|v\d)",
-    rf"\b(?:you are|you're|you will be|act as|pretend|imagine) {_WORDS}{{0,12}}"
-    rf"(?:without|free (?:of|from)|no|not bound by|unbound by) {_WORDS}{{0,4}}{_FREE}\b",
-    r"\b(?:unfiltered|uncensored|unrestricted|amoral|jailbroken|unethical|immoral|unhinged)"
-    rf"(?:,? (?:and )?\w+){{0,3}} {_MODEL}\b",
-    r"\b(?:(?:broken?|freed?) (?:free )?(?:of|from) (?:\w+ ){0,3}(?:confines of ai|openai)"
-    r"|(?:no longer|not|never) (?:bound|restricted|limited|constrained) (?:by|to) "
-    rf"{_WORDS}{{0,3}}(?:open\s?ai\b|{_FREE}\b))",
-    rf"\b(?:do|does|need) not (?:have to )?(?:abide|adhere|comply|follow) {_WORDS}{{0,5}}"
-    r"(?:openai|rules (?:set|imposed) for|(?:ethical|moral) \w+)\b",
-    r"\bfree (?:of|from) (?:all|any|your|its|my) (?:\w+ ){0,2}"
-    r"(?:restrictions|filters|confines|limitations)\b",
-    r"\b(?:ethicality|legality|morality)/\w+|\bdoes(?:n'?t| not) care about (?:\w+ ){0,3}"
-    r"(?:ethic|moral|legality|openai)\w*",
-    r"\banswer (?:my|your|all|every) (?:\w+ ){0,2}in (?:two|2) (?:\w+ ){0,2}(?:ways|responses)\b",
-    r"\bstay in character\b.{0,80}\b(?:dan|token|remind|jailbr)",
-    r"\b(?:du bist (?:jetzt|nun|ab jetzt)|tu es maintenant|(?:ahora eres|eres ahora)) "
-    rf"{_WORDS}{{0,8}}(?:ohne|sans|sin) {_WORDS}{{0,3}}"
-    r"(?:einschrank|regeln|filter|beschrank|grenzen|restric|limit|filtr|regles|reglas|censur)\w*",
-)
-
-_TELL: Final = (
-    r"(?:reveal|show|print|repeat|output|display|disclose|leak|tell|give|recite|dump|expose|share"
-    r"|return|copy|paste|spell|translate|summari[sz]e|write (?:out|down)|spit out|what(?:'s| is| are| was| were))"
-)
-_HIDDEN: Final = (
-    r"(?:system|initial|original|hidden|secret|developer|first|internal|initiali[sz]ation"
-    r"|pre-?prompt|confidential)"
-)
-_PROMPT: Final = r"(?:prompts?|instructions?|messages?|directives?|rules|guidelines)"
-_PROMPT_LEAK: Final = (
-    rf"\b{_TELL} (?:me |us |back )?{_WORDS}{{0,4}}your {_WORDS}{{0,3}}{_HIDDEN} {_WORDS}?"
-    rf"{_PROMPT}\b",
-    rf"\b{_TELL} (?:me |us |back )?(?:the )?(?:\w+ ){{0,2}}(?:system|hidden|secret|developer) "
-    r"(?:prompt|instructions|message)\b(?:.{0,40}\b(?:verbatim|word for word|above|exactly|in full|code block))",
-    rf"\b{_TELL} (?:me )?(?:your|the) {_WORDS}{{0,2}}(?:prompt|instructions) "
-    r"(?:verbatim|word for word|you (?:were|have been|got) (?:given|told)|above)",
-    r"\b(?:repeat|print|output|copy|echo|recite|write out) (?:back )?(?:all |everything|exactly )*"
-    r"(?:(?:of )?(?:the )?(?:words|text|content|lines|sentences|instructions) )?\s?"
-    r"(?:above|before this|you were told|that came before)\b",
-    r"\b(?:zeige?|nenne?|gib|verrate?|wiederhole?) (?:mir )?(?:\w+ ){0,3}(?:system-?prompt|"
-    r"systemanweisung\w*|(?:ursprungliche|anfangliche|erste|geheime)\w* (?:anweisung|instruktion|prompt)\w*)",
-    r"\b(?:montre|affiche|revele|repete|donne|muestra|revela|repite|dime)(?:-moi|me|z)? (?:\w+ ){0,3}"
-    r"(?:prompt (?:systeme|initial|del sistema|inicial)|(?:instructions initiales|instrucciones iniciales))",
-)
-
-
-def _finder(patterns: tuple[str, ...]) -> Callable[[str], list[tuple[int, int]]]:
-    """A finder of these patterns in the folded copy of a text."""
-    compiled = Patterns(patterns)
-
-    def find(text: str) -> list[tuple[int, int]]:
-        found = [(start, end) for _, start, end in compiled.spans(fold(text))]
-        return tidy(unfold(text, found), _LONGEST)
-
-    return find
-
-
-def _detector(name: str, patterns: tuple[str, ...]) -> Triggered:
-    trigger = "(?i)" + "|".join(patterns)
-    return Triggered(Detector(name, _finder(patterns), _LONGEST), trigger, folded=True)
 
 
 OVERRIDE: Final = _detector("injection.override", _OVERRIDE)

@@ -37,7 +37,8 @@ _ISSUERS: Final = (
     ("6759", "6759", (13, 14, 15, 16, 17, 18, 19)),
     ("6761", "6763", (13, 14, 15, 16, 17, 18, 19)),
 )
-_LONGEST_CARD: Final = 19 + 5  # 19 digits in groups of three or more
+_MOST_GROUPS: Final = 6  # 19 digits in groups of three or more
+_LONGEST_CARD: Final = 19 + _MOST_GROUPS - 1
 _LONGEST_IBAN: Final = 34 + 33  # ISO 13616: 34 characters, here with a separator between any two
 _LONGEST_SSN: Final = 11
 
@@ -63,7 +64,7 @@ def _cards(text: str, groups: list[tuple[int, int]]) -> Iterator[tuple[int, int]
     for first, (start, _) in enumerate(groups):
         digits = ""
         card = None
-        for group_start, end in groups[first:]:
+        for group_start, end in groups[first : first + _MOST_GROUPS]:
             digits += text[group_start:end]
             if len(digits) > 19:
                 break
