@@ -71,10 +71,10 @@ class ClassifierConfig(_Model):
     """Who judges."""
 
     kind: Literal["judge", "litellm", "embedded"] = "judge"
-    preset: PresetName = "generic"
+    preset: PresetName = Field(default="generic", description="The kind of server; see presets.py.")
     base_url: str = Field(default="", description="Empty: the preset's usual address.")
-    model: str = "openai/gpt-oss-safeguard-20b"
-    api_key: str = Field(default="", repr=False)
+    model: str = Field(default="openai/gpt-oss-safeguard-20b", description="As the server names it.")
+    api_key: str = Field(default="", repr=False, description="Sent to the judge only.")
     reasoning_effort: Literal["low", "medium", "high"] | None = Field(
         default=None, description="For every policy, instead of the effort in its front matter."
     )
@@ -88,9 +88,9 @@ class ClassifierConfig(_Model):
 class PoliciesConfig(_Model):
     """Which policies judge which stage."""
 
-    directory: Path = Path("policies")
-    input: list[str] = Field(default_factory=list)
-    output: list[str] = Field(default_factory=list)
+    directory: Path = Field(default=Path("policies"), description="Holds <id>/policy.md.")
+    input: list[str] = Field(default=[], description="Ids of the policies that judge prompts.")
+    output: list[str] = Field(default=[], description="Ids of the policies that judge answers.")
 
     @model_validator(mode="after")
     def _law_some(self) -> PoliciesConfig:
@@ -144,11 +144,15 @@ class StreamingConfig(_Model):
     release: Literal["window", "whole"] = Field(
         default="window", description="whole: nothing leaves before the end of the answer."
     )
-    window_chars: Annotated[int, Field(ge=50)] = 400
+    window_chars: Annotated[int, Field(ge=50)] = Field(
+        default=400, description="How much new text asks for a check."
+    )
     overlap_chars: Annotated[int, Field(ge=0)] = Field(
         default=120, description="A violation no longer than this never leaves, not even in part."
     )
-    max_held_chars: Annotated[int, Field(ge=1000)] = 16_384
+    max_held_chars: Annotated[int, Field(ge=1000)] = Field(
+        default=16_384, description="Past this, reading from the upstream waits."
+    )
 
     @model_validator(mode="after")
     def _law_room(self) -> StreamingConfig:
@@ -161,14 +165,19 @@ class CacheConfig(_Model):
     """Verdicts remembered in process. ``max_entries: 0`` turns it off."""
 
     max_entries: Annotated[int, Field(ge=0)] = 10_000
-    ttl_s: Annotated[float, Field(gt=0)] = 600.0
+    ttl_s: Annotated[float, Field(gt=0)] = Field(default=600.0, description="Seconds.")
 
 
 class RefusalStage(_Model):
     """How a block of one stage looks to the client."""
 
-    style: Literal["completion", "error"] = "completion"
-    finish_reason: Literal["content_filter", "stop"] = "content_filter"
+    style: Literal["completion", "error"] = Field(
+        default="completion", description="A normal answer that refuses, or an HTTP error."
+    )
+    finish_reason: Literal["content_filter", "stop"] = Field(
+        default="content_filter",
+        description="Of a refused completion. SDK parse helpers raise on content_filter.",
+    )
     status: Annotated[int, Field(ge=400, le=499)] = Field(default=400, description="For style error.")
 
 
@@ -177,7 +186,9 @@ class RefusalConfig(_Model):
 
     input: RefusalStage = RefusalStage()
     output: RefusalStage = RefusalStage()
-    message: Annotated[str, Field(min_length=1)] = "I can't help with that."
+    message: Annotated[str, Field(min_length=1)] = Field(
+        default="I can't help with that.", description="What a refusal says."
+    )
 
 
 class AuditSinkConfig(_Model):
@@ -185,7 +196,9 @@ class AuditSinkConfig(_Model):
 
     kind: Literal["jsonl"]
     path: Path
-    content: Literal["none", "fingerprint", "full"] = "fingerprint"
+    content: Literal["none", "fingerprint", "full"] = Field(
+        default="fingerprint", description="What is kept of the judged text."
+    )
 
 
 class AuditConfig(_Model):
@@ -197,9 +210,9 @@ class AuditConfig(_Model):
 class LimitsConfig(_Model):
     """Upper bounds."""
 
-    max_body_bytes: Count = 1_048_576
-    max_concurrent_requests: Count = 512
-    max_concurrent_checks: Count = 64
+    max_body_bytes: Count = Field(default=1_048_576, description="Of a request; more is 413.")
+    max_concurrent_requests: Count = Field(default=512, description="Guarded ones; more is 503.")
+    max_concurrent_checks: Count = Field(default=64, description="Calls to the judge; more wait.")
 
 
 class PathsConfig(_Model):
