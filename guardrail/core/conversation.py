@@ -92,13 +92,10 @@ class Subject:
         Every text goes in with its length, so that no two subjects can be written the same way.
         Addresses stay out: the same conversation in another dialect is the same subject.
         """
-        parts = [self.stage.value]
-        for name, turns in (("context", self.context), ("turns", self.turns)):
-            parts.append(f"\x1e{name}:{len(turns)}")
-            for turn in turns:
-                parts.append(f"\x1d{len(turn.role)}:{turn.role}:{len(turn.segments)}")
-                for segment in turn.segments:
-                    text, before = segment.text, segment.preceding
-                    parts.append(f"\x1f{segment.kind.value}:{len(before)}:{before}{len(text)}:")
-                    parts.append(text)
+        parts = [f"{self.stage.value}:{len(self.context)}:{len(self.turns)}"]
+        for turn in (*self.context, *self.turns):
+            parts.append(f"\n{len(turn.role)}:{turn.role}:{len(turn.segments)}")
+            for segment in turn.segments:
+                text, before = segment.text, segment.preceding
+                parts.append(f"\n{segment.kind.value}:{len(before)}:{before}:{len(text)}:{text}")
         return hashlib.sha256("".join(parts).encode("utf-8", "surrogatepass")).hexdigest()

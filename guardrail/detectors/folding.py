@@ -20,7 +20,7 @@ __all__ = ["fold", "unfold"]
 # Letters that NFKD leaves alone though readers take them for ASCII ones (Unicode TR39 confusables
 # and the usual transliterations), quotes, and the fillers of category Lo.
 _SAME: Final = {
-    **dict(zip("‘’‚‛“”„‟«»‹›´", "''''\"\"\"\"\"\"'''", strict=True)),  # noqa: RUF001
+    **dict(zip("‘’‚‛“”„‟«»´", '\'\'\'\'""""""\'', strict=True)),  # noqa: RUF001
     **dict(zip("øØłŁđĐıħĦ", "oOlLdDihH", strict=True)),
     "ß": "ss",
     "ẞ": "SS",
@@ -72,7 +72,8 @@ def fold(text: str) -> str:
 def unfold(text: str, spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Spans of ``fold(text)`` as spans of ``text``, in code points, in the order given.
 
-    The map is made anew for each call, character by character: ask only when something was found.
+    Characters that vanish belong to the one before them, as an accent does. The map is made anew for
+    each call, character by character: ask only when something was found.
     """
     spans = list(spans)
     if not spans or text.isascii():
@@ -83,5 +84,7 @@ def unfold(text: str, spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]
         width = len(_TABLE[ord(char)])
         starts.extend([offset] * width)
         ends.extend([offset + 1] * width)
+        if not width and ends:
+            ends[-1] = offset + 1
     view = View(fold(text), starts, ends)
     return [view.to_raw(start, end) for start, end in spans]

@@ -17,7 +17,7 @@ _LONGEST: Final = 254  # RFC 5321 section 4.5.3.1.3: a path of 256 octets with i
 _ADDRESS: Final = (
     r"([\p{Latin}0-9_](?:[\p{Latin}0-9._%+'\-]{0,62}[\p{Latin}0-9_%+\-])?"
     r"@(?:[\p{Latin}0-9](?:[\p{Latin}0-9\-]{0,61}[\p{Latin}0-9])?\.){1,8}"
-    r"(?:[A-Za-z]{2,24}|xn--[a-z0-9\-]{2,59}))(?:[^A-Za-z0-9]|$)"
+    r"(?:xn--[a-z0-9\-]{2,59}|[A-Za-z]{2,24}))(?:[^A-Za-z0-9]|$)"
 )
 _PATTERNS: Final = Patterns([_ADDRESS])
 # "icon@2x.png" names a picture for dense screens; none of these is a top-level domain.

@@ -22,17 +22,19 @@ _V6: Final = (
     r"(?i)(?:^|[^\w:.])"
     r"((?:[0-9a-f]{1,4}:){7}[0-9a-f]{1,4}"
     r"|[0-9a-f]{4}(?::[0-9a-f]{1,4}){0,6}::(?:[0-9a-f]{1,4}(?::[0-9a-f]{1,4}){0,6})?)"
-    r"(?:$|[^\w:]|:(?:\W|$))"
+    r"(?:$|[^\w:]|:(?:[^\w:]|$))"
 )
 _PATTERNS: Final = Patterns([_V4, _V6])
-_VERSION: Final = re.compile(r"(?:\bv|version|release|build|firmware)[.:]? ?\Z", re.IGNORECASE)
+_VERSION: Final = re.compile(
+    r"(?:\bv|version|release|build|firmware|section|chapter|§|[=<>~!]=)[.:]? ?\Z", re.IGNORECASE
+)
 
 
 def find_ip(text: str) -> list[tuple[int, int]]:
     """Spans of IPv4 and IPv6 addresses that may be someone's.
 
     Not loopback, unspecified, multicast, nor IPv4's reserved block (RFC 6890), which holds netmasks
-    and the broadcast address; not what follows the word "version" or the like.
+    and the broadcast address; not the numbers of versions and sections, which the word before tells.
     """
     spans = [
         (start, end)

@@ -121,9 +121,7 @@ def find_us_ssn(text: str) -> list[tuple[int, int]]:
     return tidy(spans, _LONGEST_SSN)
 
 
-CARD: Final = Triggered(
-    Detector("pii.card", find_card, _LONGEST_CARD), r"\d{13}|(?:\d{3,6}[ \-]){2,4}\d{3}"
-)
+CARD: Final = Triggered(Detector("pii.card", find_card, _LONGEST_CARD), r"\d(?:[ \-]?\d){12}")
 IBAN: Final = Triggered(
     Detector("pii.iban", find_iban, _LONGEST_IBAN), r"(?i)\b[a-z]{2}\d\d[ \-]?[a-z0-9]{2}"
 )

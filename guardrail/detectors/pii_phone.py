@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import phonenumbers
@@ -33,6 +34,9 @@ _TRUNK: Final = (
     _LEFT + r"((?:\(0[1-9]\d{1,4}\)|0[1-9]\d{1,4})(?: ?[/\-] ?| )\d{2,8}(?:[ \-]\d{2,8}){0,3})" + _RIGHT
 )
 _PATTERNS: Final = Patterns([_INTERNATIONAL, _AMERICAN, _TRUNK])
+_TRUNK_INDEX: Final = 2
+# A ZIP+4 code of New England (USPS) and an ISSN (ISO 3297), which would do as numbers of Germany.
+_OTHER: Final = re.compile(r"0[0-9]{3,4}-[0-9]{4}")
 _REGIONS: Final[tuple[tuple[str | None, ...], ...]] = ((None,), ("US",), ("GB", "DE"))
 
 
@@ -49,8 +53,15 @@ def find_phone(text: str) -> list[tuple[int, int]]:
         for index, start, end in _PATTERNS.spans(text)
         if end - start <= _LONGEST
         and any(_is_number(text[start:end], region) for region in _REGIONS[index])
+        and not (index == _TRUNK_INDEX and _is_other(text, start, end))
     ]
     return tidy(spans, _LONGEST)
+
+
+def _is_other(text: str, start: int, end: int) -> bool:
+    """Whether a number with a trunk prefix is of another kind, or the end of a longer one."""
+    is_tail = text[max(0, start - 2) : start].strip().isdigit()
+    return is_tail or _OTHER.fullmatch(text, start, end) is not None
 
 
 def _is_number(written: str, region: str | None) -> bool:

@@ -132,6 +132,16 @@ class StreamedAnswer(Generic[E, P]):
         self.checks = 0
         self.halted: dict[int, Decision] = {}
 
+    @property
+    def textless(self) -> bool:
+        """Whether the next event carries no text: only such a one can leave without a check."""
+        return bool(self._queue) and not self._queue[0].places
+
+    @property
+    def full(self) -> bool:
+        """Whether more text is held than may be."""
+        return self.held > self._rules.max_held
+
     def push(self, event: E, pieces: Sequence[P], choices: Sequence[int]) -> None:
         """Queue one event and hand its text to the guards."""
         places: list[tuple[P, _Lane, int]] = []
@@ -178,7 +188,7 @@ class StreamedAnswer(Generic[E, P]):
 
         Text that waits for its channel's end (tool calls, release mode ``whole``) does not count.
         """
-        while self.held > self._rules.max_held:
+        while self.full:
             if not self._checking:
                 for choice, lane in list(self._current.items()):
                     if not lane.whole:
@@ -270,7 +280,8 @@ class StreamedAnswer(Generic[E, P]):
                     self.held -= lane.pushed - lane.released
                 lane.released = lane.pushed
         self._current.pop(choice, None)
-        self._queue.append(_Queued(None, [], (), choice))
+        # In front: what waits may hold the upstream's own end, and the choice ends before that.
+        self._queue.appendleft(_Queued(None, [], (), choice))
 
     async def _judge(self, lane: _Lane, check: Check) -> None:
         segment = Segment(check.text, (), lane.kind, check.preceding)

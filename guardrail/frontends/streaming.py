@@ -75,8 +75,9 @@ class StreamResponder:
         for event in self._decoder.feed(message.get("body", b"")):
             self._take(event)
         if message.get("more_body", False):
-            await self._flush()
-            if self._answer.held:
+            if self._answer.textless:
+                await self._flush()
+            if self._answer.full:
                 await self._answer.room()
             return
         rest = self._decoder.flush()
@@ -141,11 +142,14 @@ class StreamResponder:
             await self._refuse(failed or next(iter(halted.values())))
             return
         out: list[bytes] = []
+        over = False  # what the upstream sent behind the last halt, such as its [DONE], stays here
         for item in ready:
-            if item.event is not None:
+            if item.event is None:
+                over = whole or failed is not None
+                if not failed:
+                    out.append(self._halt(item.halted))
+            elif not over:
                 out.append(self._event(item, item.event))
-            elif not failed:
-                out.append(self._halt(item.halted))
         if failed:
             out.append(self._dialect.error_event("guardrail_unavailable", _UNAVAILABLE))
         elif whole and self._refusal.style == "completion":
@@ -189,8 +193,8 @@ class StreamResponder:
         if not self._started:
             self._started = True
             headers: list[Header] = kept_headers(self._start["headers"], same_length=False)
-            before = decision_headers(self._before)
-            await self._send({**self._start, "headers": headers + before})
+            decided = decision_headers(self._before, self._answer.decision())
+            await self._send({**self._start, "headers": headers + decided})
         if data or last:
             await self._send({"type": "http.response.body", "body": data, "more_body": not last})
         if last:

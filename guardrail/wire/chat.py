@@ -6,6 +6,7 @@ Shapes: platform.openai.com/docs/api-reference/chat and the variants that server
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -51,6 +52,22 @@ _MESSAGE_KEYS: Final = frozenset(
         "tool_call_id",
     ]
 )
+# Names that chat templates write out for the model. A plain one says nothing; any other is judged.
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{0,64}")
+_Way = tuple[str, ...]
+_ITEM_TEXTS: Final[Mapping[str, Sequence[tuple[_Way, Kind]]]] = {
+    "reasoning_details": ((("text",), Kind.REASONING), (("summary",), Kind.REASONING)),
+    "tool_calls": (
+        (("function", "arguments"), Kind.TOOL_ARGUMENTS),
+        (("custom", "input"), Kind.TEXT),
+    ),
+    "function_call": ((("arguments",), Kind.TOOL_ARGUMENTS),),
+}
+_ITEM_NAMES: Final[Mapping[str, Sequence[_Way]]] = {
+    "reasoning_details": (),
+    "tool_calls": (("id",), ("function", "name"), ("custom", "name")),
+    "function_call": (("name",),),
+}
 # Fields of a request that hold no text for the model. All others are judged, or named as unjudged.
 _SILENT_FIELDS: Final = frozenset(
     [
@@ -104,12 +121,16 @@ def read_messages(messages: Sequence[Any], at: Address = ("messages",)) -> Conve
     for index, message in enumerate(messages):
         address = (*at, index)
         if not isinstance(message, dict):
-            raise UnreadableRequest("a message is not an object", param=json_path(address)[2:])
+            raise UnreadableRequest("a message is not an object", param=_param(address))
         role = message.get("role")
         if not isinstance(role, str):
-            raise UnreadableRequest("a message has no role", param=json_path(address)[2:])
+            raise UnreadableRequest("a message has no role", param=_param(address))
         turns.append(Turn(role, tuple(_segments(message, address, unreadable))))
     return Conversation(tuple(turns), tuple(unreadable))
+
+
+def _param(address: Address) -> str:
+    return json_path(address).removeprefix("$").removeprefix(".")
 
 
 def _segments(message: dict[str, Any], at: Address, unreadable: list[str]) -> Iterator[Segment]:
@@ -120,7 +141,9 @@ def _segments(message: dict[str, Any], at: Address, unreadable: list[str]) -> It
             yield Segment(value, (*at, key), kind)
         elif value:
             unreadable.append(json_path((*at, key)))
-    for key in ("reasoning_details", "tool_calls", "function_call"):
+    for key in ("role", "tool_call_id"):
+        yield from _name(message, (key,), at, unreadable)
+    for key in _ITEM_TEXTS:
         if value := message.get(key):
             yield from _structured(key, value, (*at, key), unreadable)
     unreadable.extend(
@@ -137,14 +160,14 @@ def _content(content: Any, at: Address, unreadable: list[str]) -> Iterator[Segme
         yield Segment(content, at)
         return
     if not isinstance(content, list):
-        raise UnreadableRequest("content is neither a string nor a list", param=json_path(at)[2:])
+        raise UnreadableRequest("content is neither a string nor a list", param=_param(at))
     for index, part in enumerate(content):
         here = (*at, index)
         if isinstance(part, str):
             yield Segment(part, here)
             continue
         if not isinstance(part, dict):
-            raise UnreadableRequest("a content part is not an object", param=json_path(here)[2:])
+            raise UnreadableRequest("a content part is not an object", param=_param(here))
         key = _TEXT_PARTS.get(str(part.get("type")))
         text = part.get(key) if key else None
         if key and isinstance(text, str):
@@ -158,27 +181,31 @@ def _structured(key: str, value: Any, at: Address, unreadable: list[str]) -> Ite
     items = value if isinstance(value, list) else [value]
     for index, item in enumerate(items):
         here = (*at, index) if isinstance(value, list) else at
-        if key == "reasoning_details":
-            text, where, kind = _get(item, "text"), (*here, "text"), Kind.REASONING
-        elif key == "function_call":
-            text, where = _get(item, "arguments"), (*here, "arguments")
-            kind = Kind.TOOL_ARGUMENTS
-        elif (text := _get(_get(item, "custom"), "input")) is not None:
-            where, kind = (*here, "custom", "input"), Kind.TEXT
-        else:
-            text, where = (
-                _get(_get(item, "function"), "arguments"),
-                (*here, "function", "arguments"),
-            )
-            kind = Kind.TOOL_ARGUMENTS
-        if isinstance(text, str):
-            yield Segment(text, where, kind)
-        else:
+        texts = [(way, kind, _get(item, *way)) for way, kind in _ITEM_TEXTS[key]]
+        for way, kind, text in texts:
+            if isinstance(text, str):
+                yield Segment(text, (*here, *way), kind)
+        found = [text for _, _, text in texts if text is not None]
+        if not found or not all(isinstance(text, str) for text in found):
             unreadable.append(json_path(here))
+        for way in _ITEM_NAMES[key]:
+            yield from _name(item, way, here, unreadable)
 
 
-def _get(value: Any, key: str) -> Any:
-    return value.get(key) if isinstance(value, dict) else None
+def _name(value: Any, way: _Way, at: Address, unreadable: list[str]) -> Iterator[Segment]:
+    """A name, where it is more than a name."""
+    name = _get(value, *way)
+    if isinstance(name, str):
+        if not _PLAIN_NAME.fullmatch(name):
+            yield Segment(name, (*at, *way), Kind.FIELD)
+    elif isinstance(name, list | dict) and name:
+        unreadable.append(json_path((*at, *way)))
+
+
+def _get(value: Any, *way: str) -> Any:
+    for key in way:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 class ChatDialect:
@@ -198,10 +225,12 @@ class ChatDialect:
         choices = body.get("n") or 1
         if not isinstance(stream, bool):
             raise UnreadableRequest("stream is not true or false", param="stream")
-        if not isinstance(choices, int) or not 1 <= choices <= 128:
+        if type(choices) is not int or not 1 <= choices <= 128:
             raise UnreadableRequest("n is not a number from 1 to 128", param="n")
-        added = body.get("guardrails", ())
-        if added and not (isinstance(added, list) and all(isinstance(a, str) for a in added)):
+        added = body.get("guardrails")
+        if added is None:
+            added = []
+        if not isinstance(added, list) or not all(isinstance(a, str) for a in added):
             raise UnreadableRequest("guardrails is not a list of policy ids", param="guardrails")
         if "guardrails" in body:
             raw = json_edit.edit(raw, {("guardrails",): json_edit.REMOVE})
@@ -230,14 +259,14 @@ class ChatDialect:
     def read_response(self, raw: bytes) -> list[Choice]:
         """The message of every choice. Raises ``UnreadableResponse``."""
         try:
-            choices = orjson.loads(raw)["choices"]
+            choices = _list(json_edit.loads_strict(raw)["choices"])
             found = []
             for position, choice in enumerate(choices):
                 unreadable: list[str] = []
                 at = ("choices", position, "message")
                 segments = tuple(_segments(choice["message"], at, unreadable))
                 found.append(Choice(position, Turn("assistant", segments), tuple(unreadable)))
-        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError, UnreadableRequest):
+        except (KeyError, TypeError, AttributeError, UnreadableRequest):
             raise UnreadableResponse("the upstream's answer is no chat completion") from None
         return found
 
@@ -292,11 +321,11 @@ class ChatDialect:
             unreadable: list[str] = []
             indexes: list[int] = []
             for position, choice in enumerate(choices):
-                index = choice.get("index", 0)
+                index = _index(choice)
                 indexes.append(index)
-                delta = choice.get("delta") or choice.get("message")
-                if delta:
-                    _read_delta(delta, index, position, deltas, unreadable)
+                for key in ("delta", "message"):
+                    if added := choice.get(key):
+                        _read_delta(added, index, ("choices", position, key), deltas, unreadable)
                 if choice.get("finish_reason"):
                     finished.append(index)
         except (orjson.JSONDecodeError, AttributeError, TypeError, KeyError):
@@ -304,20 +333,19 @@ class ChatDialect:
         return StreamEvent(event, deltas, finished, unreadable, indexes)
 
     def edit_event(self, event: sse.Event, texts: Mapping[Address, str], dropped: Sequence[int]) -> bytes:
-        """New texts in place, halted choices taken out, log probabilities of both gone."""
+        """New texts in place (in choices that stay), halted choices taken out, log probabilities of both gone."""
         data = event.data or b"{}"
-        body = orjson.loads(data)
-        choices = body.get("choices") or []
-        changes: dict[Address, object] = dict(texts)
-        for position in {address[1] for address in texts}:
-            if isinstance(position, int) and choices[position].get("logprobs"):
-                changes["choices", position, "logprobs"] = None
-        data = json_edit.edit(data, changes) if changes else data
-        if not dropped:
-            return sse.encode(data)
-        body = orjson.loads(data)
-        body["choices"] = [c for c in body["choices"] if c.get("index", 0) not in dropped]
-        return sse.encode(orjson.dumps(body)) if body["choices"] else b""
+        choices = orjson.loads(data).get("choices") or []
+        gone = [place for place, choice in enumerate(choices) if _index(choice) in dropped]
+        if gone and len(gone) == len(choices):
+            return b""
+        changes: dict[Address, object] = {("choices", place): json_edit.REMOVE for place in gone}
+        for address, text in texts.items():
+            changes[address] = text
+            place = int(address[1])
+            if choices[place].get("logprobs"):
+                changes["choices", place, "logprobs"] = None
+        return sse.encode(json_edit.edit(data, changes)) if changes else event.raw
 
     def halt(
         self,
@@ -334,10 +362,15 @@ class ChatDialect:
         """
         if refusal.style == "error":
             return sse.encode(refusal_error(decision, refusal).body)
-        head: dict[str, Any] = {"id": f"chatcmpl-{decision.id}", "object": "chat.completion.chunk"}
+        head: dict[str, Any] = {
+            "id": f"chatcmpl-{decision.id}",
+            "object": "chat.completion.chunk",
+            "created": int(time.time()),
+            "model": "",
+        }
         if last is not None and last.data:
             body = orjson.loads(last.data)
-            head = {key: body[key] for key in ("id", "object", "created", "model") if key in body}
+            head |= {key: body[key] for key in head if key in body}
         text = {"role": "assistant", "content": refusal.message}
         said = b"" if spoke else _chunk(head, choice, text, None)
         return said + _chunk(head, choice, {}, refusal.finish_reason)
@@ -363,11 +396,13 @@ def _whole(body: dict[str, Any], conversation: Conversation) -> Conversation:
     if prediction:
         at = ("prediction", "content")
         texts = tuple(_content(_get(prediction, "content"), at, unread))
+        if not texts:
+            unread.append("$.prediction")
         turns = (*turns, Turn("prediction", texts))
     for key, value in body.items():
         if key not in _SILENT_FIELDS and value and isinstance(value, str | list | dict):
-            if key == "response_format" and "json_schema" not in value:
-                continue
+            if key == "response_format" and isinstance(value, dict) and value.keys() <= {"type"}:
+                continue  # a bare {"type": "json_object"}
             unread.append(f"$.{key}")
     return Conversation(turns, tuple(unread))
 
@@ -386,11 +421,22 @@ def _chunk(head: dict[str, Any], index: int, delta: dict[str, Any], reason: str 
     return sse.encode(orjson.dumps(head | {"choices": [choice]}))
 
 
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError("not a list")
+    return value
+
+
+def _index(choice: dict[str, Any]) -> int:
+    index = choice.get("index", 0)
+    if type(index) is not int:
+        raise TypeError("an index is not a number")
+    return index
+
+
 def _read_delta(
-    delta: dict[str, Any], index: int, position: int, deltas: list[Delta], unreadable: list[str]
+    delta: dict[str, Any], index: int, at: Address, deltas: list[Delta], unreadable: list[str]
 ) -> None:
-    at: Address = ("choices", position, "delta")
-    where: Address
     for key, value in delta.items():
         if not value:
             continue
@@ -402,34 +448,38 @@ def _read_delta(
             deltas.append(Delta(index, key, kind, value, (*at, key)))
         elif key == "tool_calls":
             for place, call in enumerate(value):
-                _read_call(call, index, (*at, key, place), deltas, unreadable)
+                channel = f"{key}[{call.get('index', place)}]"
+                _read_call(key, call, index, channel, (*at, key, place), deltas, unreadable)
         elif key == "function_call":
-            text = value.get("arguments") or ""
-            where = (*at, key, "arguments")
-            deltas.append(Delta(index, key, Kind.TOOL_ARGUMENTS, text, where, whole=True))
+            _read_call(key, value, index, key, (*at, key), deltas, unreadable)
         elif key == "reasoning_details":
             for place, detail in enumerate(value):
-                text = _get(detail, "text")
-                if isinstance(text, str):
-                    where = (*at, key, place, "text")
-                    deltas.append(Delta(index, key, Kind.REASONING, text, where))
-                else:
-                    unreadable.append(json_path((*at, key)))
+                for text in _structured(key, detail, (*at, key, place), unreadable):
+                    deltas.append(Delta(index, key, text.kind, text.text, text.address))
         elif key not in _SILENT_DELTA and isinstance(value, str | list | dict):
             unreadable.append(json_path((*at, key)))
 
 
 def _read_call(
-    call: dict[str, Any], index: int, at: Address, deltas: list[Delta], unreadable: list[str]
+    key: str,
+    call: dict[str, Any],
+    index: int,
+    channel: str,
+    at: Address,
+    deltas: list[Delta],
+    unreadable: list[str],
 ) -> None:
-    channel = f"tool_calls[{call.get('index', at[-1])}]"
-    custom = call.get("custom")
-    if custom:
-        kind, text, where = Kind.TEXT, custom.get("input") or "", ("custom", "input")
-    else:
-        function = call.get("function") or {}
-        kind, text, where = Kind.TOOL_ARGUMENTS, function.get("arguments") or "", ("function", "arguments")
-    if isinstance(text, str):
-        deltas.append(Delta(index, channel, kind, text, (*at, *where), whole=True))
-    else:
-        unreadable.append(json_path(at))
+    """A piece of a call. One without text counts too: a call's head waits for its arguments."""
+    for way in _ITEM_NAMES[key]:
+        for name in _name(call, way, at, unreadable):
+            where = f"{channel}.{way[-1]}"
+            deltas.append(Delta(index, where, name.kind, name.text, name.address, whole=True))
+    groups = [
+        (way, kind, (call.get(way[0]) or {}) if len(way) > 1 else call) for way, kind in _ITEM_TEXTS[key]
+    ]
+    for way, kind, group in [g for g in groups if g[2]] or groups[:1]:
+        text = group.get(way[-1]) or ""
+        if isinstance(text, str):
+            deltas.append(Delta(index, channel, kind, text, (*at, *way), whole=True))
+        else:
+            unreadable.append(json_path(at))

@@ -51,10 +51,8 @@ def loads_strict(raw: bytes) -> Any:
     except orjson.JSONDecodeError as error:
         raise UnreadableRequest(f"the body is not valid JSON: {error.msg}") from None
     try:
-        same = b"\\u00" not in raw and len(_KEY_END.findall(raw)) == len(
-            _KEY_END.findall(orjson.dumps(value))
-        )
-        if not same:
+        again = orjson.dumps(value)  # first of all: its limit of depth holds for every body
+        if b"\\u00" in raw or len(_KEY_END.findall(raw)) != len(_KEY_END.findall(again)):
             json.loads(raw, object_pairs_hook=_no_repeated_key)
     except _RepeatedKey:
         raise UnreadableRequest("the body repeats a key inside one JSON object") from None
@@ -109,6 +107,7 @@ def _walk(text: str, at: int, tree: _Tree, cuts: list[tuple[int, int, str]]) -> 
         return _DECODER.raw_decode(text, at)[1]
     closing = "}" if opening == "{" else "]"
     index = 0
+    kept = False
     start = at
     at = _skip(text, at + 1)
     while text[at] != closing:
@@ -127,8 +126,9 @@ def _walk(text: str, at: int, tree: _Tree, cuts: list[tuple[int, int, str]]) -> 
         if isinstance(node, _Change):
             cuts.append(_cut(text, node, (start, item, value_at, at, after)))
         index += 1
+        kept = kept or not (isinstance(node, _Change) and node.new is REMOVE)
         if text[after] == ",":
-            start = after
+            start = after if kept else start
             at = _skip(text, after + 1)
         else:
             at = after
@@ -139,6 +139,6 @@ def _cut(text: str, change: _Change, places: tuple[int, int, int, int, int]) -> 
     start, item, value_at, end, after = places
     if change.new is not REMOVE:
         return value_at, end, orjson.dumps(change.new).decode()
-    if text[after] == ",":  # take the comma behind it along
-        return item, _skip(text, after + 1), ""
-    return (start if text[start] == "," else item), end, ""
+    if text[start] == ",":  # something before it stays: take the comma between them along
+        return start, end, ""
+    return item, (_skip(text, after + 1) if text[after] == "," else end), ""

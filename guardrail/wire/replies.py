@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -47,6 +48,8 @@ JSON: Final[Header] = (b"content-type", b"application/json")
 EVENT_STREAM: Final[Header] = (b"content-type", b"text/event-stream; charset=utf-8")
 
 RETRY_AFTER_S: Final = 5
+
+_UNPRINTABLE: Final = re.compile(r"[^ -~]")  # a path holds the client's own keys, line ends included
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,5 +125,5 @@ def decision_headers(*decisions: Decision) -> list[Header]:
     ):
         if values:
             listed = ", ".join(dict.fromkeys(values))
-            headers.append((name, listed.encode("ascii", "replace")[:4000]))
+            headers.append((name, _UNPRINTABLE.sub("?", listed[:4000]).encode()))
     return headers

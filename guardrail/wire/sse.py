@@ -14,6 +14,7 @@ __all__ = ["Event", "SseDecoder", "encode"]
 
 _BLANK: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r(?!\n)|\r\n\n|\n\r\n|\n\r(?!\n)|\r\r\n")
 _LINE: Final = re.compile(rb"\r\n|\n|\r")
+_DATA: Final = (b"data", b"\xef\xbb\xbfdata")  # clients skip a byte order mark, so text behind it counts
 
 
 class Event(NamedTuple):
@@ -50,7 +51,7 @@ class SseDecoder:
     def flush(self) -> Event | None:
         """What is left at the end of the stream, as an event; None when nothing is."""
         rest, self._buffer = self._buffer, b""
-        return _event(rest, b"") if rest.strip() else None
+        return _event(rest, b"") if rest else None
 
 
 def _event(block: bytes, end: bytes) -> Event:
@@ -59,12 +60,12 @@ def _event(block: bytes, end: bytes) -> Event:
     data: list[bytes] = []
     for line in _LINE.split(block):
         name, _, value = line.partition(b":")
-        if name == b"data":
+        if name in _DATA:
             data.append(value.removeprefix(b" "))
     return Event(block + end, b"\n".join(data) if data else None)
 
 
 def encode(data: bytes, event: str | None = None) -> bytes:
-    """One event as bytes. ``data`` holds no line end."""
+    """One event as bytes. Each line of ``data`` (they end in LF) becomes a line of the event."""
     head = f"event: {event}\n".encode() if event else b""
-    return head + b"data: " + data + b"\n\n"
+    return head + b"data: " + data.replace(b"\n", b"\ndata: ") + b"\n\n"
