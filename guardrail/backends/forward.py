@@ -19,7 +19,8 @@ _HOP_BY_HOP: Final = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te trailer "
     b"transfer-encoding upgrade".split()
 )
-_NOT_SENT: Final = _HOP_BY_HOP | {b"host", b"content-length"}
+# Expect: the body is here already, and a server that never says 100 would stall the request.
+_NOT_SENT: Final = _HOP_BY_HOP | {b"host", b"content-length", b"expect"}
 _PREFIX: Final = "/v1"
 
 

@@ -137,6 +137,8 @@ def _spans(subject: Subject, finding: Finding) -> list[tuple[int, Span]]:
         return _everything(subject, finding.policy.strictest.label)
     label = finding.label or finding.policy.strictest.label
     found = list(finding.spans)
+    if not finding.excerpts:
+        return found or _everything(subject, label)
     left = list(finding.excerpts)
     for index, segment in enumerate(subject.segments):
         view = json_view(segment.text) if segment.kind is Kind.TOOL_ARGUMENTS else None
@@ -145,7 +147,7 @@ def _spans(subject: Subject, finding: Finding) -> list[tuple[int, Span]]:
             spans = [Span(*view.to_raw(s.start, s.end), s.label) for s in spans]
         found.extend((index, span) for span in spans)
         left = [excerpt for excerpt in left if excerpt in missing]
-    if left or not found:
+    if left:
         return _everything(subject, label)
     return found
 

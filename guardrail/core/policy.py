@@ -122,7 +122,7 @@ class Policy:
     def strictest(self) -> LabelRule:
         """The violating label with the strictest action; the last one declared wins a tie."""
         return max(
-            (rule for rule in self.labels.values() if rule.violation),
+            (rule for rule in reversed(tuple(self.labels.values())) if rule.violation),
             key=lambda rule: rule.action,
         )
 
@@ -132,12 +132,11 @@ class Policy:
         return next(rule.label for rule in self.labels.values() if not rule.violation)
 
     def action_of(self, label: str | None) -> Action:
-        """The action of a label; a refusal of the judge takes the strictest one."""
+        """The action of a label; a refusal of the judge or an unknown label takes the strictest one."""
         if label is None:
             return Action.PASS
-        if label == JUDGE_REFUSAL:
-            return self.strictest.action
-        return self.labels[label].action
+        rule = self.labels.get(label)
+        return self.strictest.action if rule is None else rule.action
 
 
 def _law_id(policy: Policy) -> None:
@@ -152,7 +151,9 @@ def _law_body(policy: Policy) -> None:
 
 def _law_labels(policy: Policy) -> None:
     rules = policy.labels.values()
-    for rule in rules:
+    for key, rule in policy.labels.items():
+        if key != rule.label or key == JUDGE_REFUSAL:
+            raise PolicyError(f"policy {policy.id}: label {key!r} is reserved or not its rule's own name")
         if not _LABEL.fullmatch(rule.label):
             raise PolicyError(
                 f"policy {policy.id}: label {rule.label!r} must be up to 32 letters, digits, . _ -"

@@ -36,12 +36,18 @@ _RULE: Final = {
         "in the final answer."
     ),
 }
+# Characters that show nothing (Unicode's Default_Ignorable_Code_Point).
+_HIDDEN: Final = (
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]*"
+)
 # Both signs also in the forms that NFKC folds to them.
-_OPEN: Final = re.compile("[<\ufe64\uff1c](?=[\u200b-\u200f\u2060\ufeff\u00ad]*[|\uff5c])")
-_CLOSE: Final = re.compile("[|\uff5c](?=[\u200b-\u200f\u2060\ufeff\u00ad]*[>\ufe65\uff1e])")
-_AFTER_OPEN: Final = re.compile("(?<=‹)([\u200b-\u200f\u2060\ufeff\u00ad]*)[|\uff5c]")
+_OPEN: Final = re.compile(f"[<\ufe64\uff1c](?={_HIDDEN}[|\uff5c])")
+_CLOSE: Final = re.compile(f"[|\uff5c](?={_HIDDEN}[>\ufe65\uff1e])")
+_AFTER_OPEN: Final = re.compile(f"(?<=‹)({_HIDDEN})[|\uff5c]")
 # Runs of one class that tokenizers choke on: white space, letters, or anything else without a space.
-_RUN: Final = re.compile(rf"\s{{{MAX_RUN},}}|\S{{{MAX_RUN},}}")
+# Only the start of a run is looked at, so that the search stays linear.
+_RUN: Final = re.compile(rf"(?<!\s)\s{{{MAX_RUN},}}|(?<!\S)\S{{{MAX_RUN},}}")
 
 
 def prefix(policy: Policy) -> str:
@@ -60,9 +66,11 @@ def neutralise(text: str) -> str:
         text = _OPEN.sub("‹", text)
         text = _AFTER_OPEN.sub(r"\1¦", text)
         text = _CLOSE.sub("¦", text)
-    if len(text) > MAX_RUN:
-        text = _RUN.sub(_interrupted, text)
-    return text
+    return _broken_up(text)
+
+
+def _broken_up(text: str) -> str:
+    return _RUN.sub(_interrupted, text) if len(text) > MAX_RUN else text
 
 
 def _interrupted(run: re.Match[str]) -> str:
@@ -78,7 +86,7 @@ def user_message(policy: Policy, subject: Subject, boundary: str) -> str:
     for turn in reversed(subject.context):
         text = "\n".join(_quoted(turn))
         if len(text) > left:
-            text = f"{text[: left // 2]}\n[…]\n{text[len(text) - left // 2 :]}" if left else "[…]"
+            text = f"{text[: left // 2]}\n[…]\n{text[len(text) - left // 2 :]}"
         left = max(0, left - len(text))
         context.append(f"=== {boundary} {_role(turn)}: context, not to be classified ===\n{text}")
         if not left:
@@ -92,7 +100,7 @@ def user_message(policy: Policy, subject: Subject, boundary: str) -> str:
         f"\nClassify what is marked so, under the policy; it is {_WHAT[subject.stage]}. "
         f"{_RULE[policy.answer]}"
     )
-    return "\n".join(lines)
+    return _broken_up("\n".join(lines))  # white space of several segments makes one run
 
 
 def _role(turn: Turn) -> str:

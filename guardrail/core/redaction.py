@@ -10,22 +10,34 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from guardrail.core.conversation import Address, Kind, Segment
 
-__all__ = ["Redaction", "Span", "View", "json_view", "locate", "merge", "redact", "redact_segment"]
+__all__ = [
+    "Redaction",
+    "Span",
+    "View",
+    "folded",
+    "json_view",
+    "locate",
+    "merge",
+    "redact",
+    "redact_segment",
+]
 
-_STRING: Final = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_STRING: Final = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
 _PIECE: Final = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|[^\\]",
     re.DOTALL,
 )
 _SCALAR: Final = re.compile(r"-?[0-9][0-9.eE+-]*")
 # U+2039 and U+00A6 stand for "<" and "|" in the judge's copy (prompt.py), so they fold back here.
-_SAME: Final = str.maketrans("‘’‚‛`´“”„‟«»‹›¦", "''''''\"\"\"\"\"\"<>|")  # noqa: RUF001
+_SAME: Final = str.maketrans("‘’‚‛`“”„‟«»‹›¦", '\'\'\'\'\'""""""<>|')  # noqa: RUF001
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,7 +53,7 @@ class Span:
 class Redaction:
     """The spans to replace in one segment."""
 
-    segment: Segment
+    segment: Segment = field(repr=False)
     spans: tuple[Span, ...]
 
     @property
@@ -67,11 +79,17 @@ class View:
         """The raw range behind ``text[start:end]`` (``start < end``)."""
         return self.starts[start], self.ends[end - 1]
 
+    def whole(self, span: Span) -> Span:
+        """A span of the raw text widened so that it cuts no piece (an escape, a letter) in two."""
+        first = bisect_right(self.starts, span.start) - 1
+        last = min(bisect_left(self.ends, span.end), len(self.ends) - 1)
+        return Span(self.starts[first], self.ends[last], span.label)
+
 
 def json_view(raw: str) -> View | None:
     """``raw`` with the escapes inside its JSON strings resolved, or None when it is not JSON."""
     try:
-        json.loads(raw)
+        json.loads(raw, parse_int=str)  # int() refuses numbers of more than 4,300 digits
     except (ValueError, RecursionError):
         return None
     text: list[str] = []
@@ -96,24 +114,33 @@ def json_view(raw: str) -> View | None:
     return View("".join(text), starts, ends)
 
 
-def _folded(text: str) -> View:
+def folded(text: str) -> View:
     """Case, accents, compatibility forms, quotes, white space and invisible characters folded."""
     out: list[str] = []
     starts: list[int] = []
     ends: list[int] = []
     for offset, char in enumerate(text):
-        if char.isspace():
-            if out and out[-1] == " ":
+        pieces = _fold(char)
+        if out and not pieces:  # a mark belongs to the letter before it
+            ends[-1] = offset + 1
+        for piece in pieces:
+            if piece == " " and out and out[-1] == " ":
                 ends[-1] = offset + 1
                 continue
-            folded = " "
-        else:
-            decomposed = unicodedata.normalize("NFKD", char).translate(_SAME).casefold()
-            folded = "".join(c for c in decomposed if unicodedata.category(c) not in ("Mn", "Cf", "Cc"))
-        out.extend(folded)
-        starts.extend([offset] * len(folded))
-        ends.extend([offset + 1] * len(folded))
+            out.append(piece)
+            starts.append(offset)
+            ends.append(offset + 1)
     return View("".join(out), starts, ends)
+
+
+@lru_cache(maxsize=8192)
+def _fold(char: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", char).translate(_SAME).casefold()
+    return "".join(
+        " " if c.isspace() else c
+        for c in decomposed
+        if c.isspace() or unicodedata.category(c) not in ("Mn", "Cf", "Cc")
+    )
 
 
 def locate(text: str, excerpts: Iterable[str], label: str) -> tuple[list[Span], list[str]]:
@@ -122,11 +149,11 @@ def locate(text: str, excerpts: Iterable[str], label: str) -> tuple[list[Span], 
     Every occurrence counts. Both sides are folded before they are compared, because models change
     case, quotes and white space when they copy, and hostile text hides invisible characters in words.
     """
-    view = _folded(text)
+    view = folded(text)
     spans: list[Span] = []
     missing: list[str] = []
     for excerpt in excerpts:
-        wanted = _folded(excerpt).text.strip()
+        wanted = folded(excerpt).text.strip()
         at = view.text.find(wanted) if wanted else -1
         if at < 0:
             missing.append(excerpt)
@@ -163,9 +190,10 @@ def redact(text: str, spans: Iterable[Span]) -> str:
 
 def redact_segment(segment: Segment, spans: Iterable[Span]) -> str:
     """The segment's text redacted; JSON arguments are redacted leaf by leaf and stay JSON."""
-    if segment.kind is Kind.TOOL_ARGUMENTS and json_view(segment.text) is not None:
-        return _redact_json(segment.text, merge(spans))
-    return redact(segment.text, spans)
+    view = json_view(segment.text) if segment.kind is Kind.TOOL_ARGUMENTS else None
+    if view is None:
+        return redact(segment.text, spans)
+    return _redact_json(segment.text, merge(view.whole(span) for span in merge(spans)))
 
 
 def _redact_json(raw: str, spans: Sequence[Span]) -> str:

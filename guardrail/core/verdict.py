@@ -2,10 +2,12 @@
 
 Where the verdict may stand, and why (counts are from about 22,000 recorded answers):
 
-* JSON policies: one object that holds ``violation``, as the whole answer, in a fence, or after a line
-  of commentary (vLLM joins a preamble into the content). Nothing may follow it.
+* JSON policies: one object that holds ``violation``, as the whole answer, in a fence, or on a line of
+  its own after commentary (vLLM joins a preamble into the content). Nothing may follow it.
 * Binary policies: the label alone, or behind a leading echo such as ``Answer:``. After an echo of the
-  judged content only the last line counts; where the first line is a label too, both must agree.
+  judged content or of the policy's list of labels only the last line counts; where the first line is
+  a label too, both must agree. After any other text a last line is no verdict: a judge that carries
+  out the request instead of judging it ends on a 0 or 1 by chance.
 * Never: a label word inside prose, the reasoning channel, raw harmony markup, an empty answer.
 """
 
@@ -17,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from guardrail.core.policy import JUDGE_REFUSAL, Action, AnswerForm, Mode, Policy
-from guardrail.core.redaction import Span
+from guardrail.core.redaction import Span, folded
 from guardrail.errors import FailureCode, MalformedVerdict
 
 __all__ = ["Usage", "Verdict", "read_answer"]
@@ -27,7 +29,7 @@ _MAX_REFUSAL_CHARS: Final = 400  # recorded refusals are one sentence
 
 _REFUSAL: Final = re.compile(
     r"\W*(?:<refusal>\s*)?(?:I['’]?\s?a?m (?:really |very |so )?sorry|sorry\b|"  # noqa: RUF001
-    r"I can(?:['’]?t|not) (?:help|comply|assist|provide|fulfil)|"  # noqa: RUF001
+    r"I cannot\b|I can['’]?t (?:help|comply|assist|provide|fulfil)|"  # noqa: RUF001
     r"I(?:['’]m| am) (?:unable|not able) to)",  # noqa: RUF001
     re.IGNORECASE,
 )
@@ -35,14 +37,21 @@ _HARMONY: Final = re.compile(
     r"<\|(?:start|end|channel|message|return|call|constrain)\|>|\A\s*analysis.*assistantfinal",
     re.DOTALL,
 )
-_FENCE: Final = re.compile(r"\A\s*```[\w-]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
+_FENCE: Final = re.compile(r"```[\w-]*\s*")
 _KEY: Final = r"(?:answer|classification|label|verdict|decision|output)"
 _LINE: Final = re.compile(
-    rf"(?:{_KEY}\s*)?(?:\((?P<choices>[^()]*)\)\s*)?:?\s*(?P<rest>.*)", re.IGNORECASE | re.DOTALL
+    rf"(?:{_KEY}\b\s*)?(?:\((?P<choices>[^()]*)\)\s*)?:?\s*(?P<rest>.*)", re.IGNORECASE | re.DOTALL
 )
-_TAG: Final = re.compile(r"<(\w+)>\s*(.*?)\s*</\1>", re.DOTALL)
+# What may stand before the object on its line.
+_LEAD: Final = re.compile(rf"[\s*`]*+(?:{_KEY}\b|json\b)?[\s*`:]*+", re.IGNORECASE)
+_TAG: Final = re.compile(r"<(?!(?:think|reason|analysis))(\w+)>(.*)</\1>", re.DOTALL | re.IGNORECASE)
+_WORD: Final = re.compile(r"[\w.-]+")
+_CONTENT: Final = re.compile(r"\W*content\W*:", re.IGNORECASE)  # what recorded echoes open with
 _TAIL: Final = re.compile(r"(?P<label>[A-Za-z0-9._-]+?)(?:\s*\((?P<note>[^()]{1,60})\))?\.?")
 _REASONING_LINE: Final = re.compile(r"\W*(?:reason|rationale|explanation|because)", re.IGNORECASE)
+_VIOLATION_KEYS: Final = ("violation", "violates_policy")
+_LABEL_KEYS: Final = ("label", "policy_category", "category")
+_NAMED: Final = re.compile(r"[\"'](?:violation|violates_policy)[\"']")
 _TRUTH: Final = {
     "0": False, "1": True, "false": False, "true": True, "no": False, "yes": True,
 }  # fmt: skip
@@ -68,7 +77,7 @@ class Verdict:
     policy: Policy
     label: str | None
     violation: bool
-    excerpts: tuple[str, ...] = ()
+    excerpts: tuple[str, ...] = field(default=(), repr=False)
     spans: tuple[tuple[int, Span], ...] = ()
     rationale: str = field(default="", repr=False)
     judge: str = ""
@@ -79,8 +88,13 @@ class Verdict:
 
     @property
     def action(self) -> Action:
-        """What the policy's front matter does about this label, whatever the policy's mode."""
-        return self.policy.action_of(self.label) if self.violation else Action.PASS
+        """What the policy's front matter does about this label, whatever the policy's mode.
+
+        A violation never passes: without a label of its own it takes the strictest action.
+        """
+        if not self.violation:
+            return Action.PASS
+        return self.policy.action_of(self.label) or self.policy.strictest.action
 
     @property
     def acts(self) -> bool:
@@ -104,46 +118,61 @@ def read_answer(
     text = (answer or "").strip()
     if not text:
         raise MalformedVerdict("the answer is empty")
-    if _HARMONY.search(text):
-        raise MalformedVerdict("the answer holds raw harmony markup")
     if text in policy.labels:
         return Verdict(policy, text, violation=policy.labels[text].violation)
-    if len(text) <= _MAX_REFUSAL_CHARS and _REFUSAL.match(text):
+    refused = len(text) <= _MAX_REFUSAL_CHARS and _REFUSAL.match(text) is not None
+    if refused and not _echoes(text.splitlines()[0], judged):
         return Verdict(policy, JUDGE_REFUSAL, violation=True)
-    if policy.answer is AnswerForm.JSON:
-        return _read_json(policy, text, judged)
-    return _read_binary(policy, text, judged)
+    read = _read_json if policy.answer is AnswerForm.JSON else _read_binary
+    try:
+        return read(policy, _unfenced(text), judged)
+    except MalformedVerdict:
+        if refused:
+            return Verdict(policy, JUDGE_REFUSAL, violation=True)
+        raise
+
+
+def _unfenced(text: str) -> str:
+    """The inside of a code fence that is the whole answer, else the text itself."""
+    head, newline, rest = text.partition("\n")
+    if newline and rest.endswith("```") and _FENCE.fullmatch(head):
+        return rest[:-3].strip()
+    return text
 
 
 def _read_json(policy: Policy, text: str, judged: str) -> Verdict:
-    fence = _FENCE.match(text)
-    found = _objects(fence[1] if fence else text)
-    verdicts = [_from_object(policy, value) for value, _, _ in found if _violation_key(value)]
+    found = _objects(text)
+    outside = _outside(text, found)
+    if _HARMONY.search(outside):
+        raise MalformedVerdict("the answer holds raw harmony markup")
+    verdicts = [_from_object(policy, value) for value, _, _ in found if _is_verdict(value)]
     if not verdicts:
         raise MalformedVerdict("the answer holds no JSON object with the key violation")
     if any((v.label, v.violation) != (verdicts[0].label, verdicts[0].violation) for v in verdicts):
         raise MalformedVerdict("the answer holds two different verdicts")
-    inner = (fence[1] if fence else text).strip()
     value, start, end = found[-1]
-    if not _violation_key(value) or inner[end:].strip(" \t\r\n`"):
+    if not _is_verdict(value) or text[end:].strip(" \t\r\n`"):
         raise MalformedVerdict("text follows the verdict")
-    if start and inner[start:end] in judged:
+    if _NAMED.search(outside):
+        raise MalformedVerdict("a second verdict stands outside the JSON object")
+    if not _LEAD.fullmatch(text[:start].rpartition("\n")[2]):
+        raise MalformedVerdict("the verdict stands inside prose")
+    if start and "".join(text[start:end].split()) in "".join(judged.split()):
         raise MalformedVerdict("the verdict is a copy out of the judged text")
     return verdicts[-1]
 
 
 def _objects(text: str) -> list[tuple[dict[str, Any], int, int]]:
     """Every outermost JSON object in ``text`` with its place; a repeated key is a contradiction."""
-    text = text.strip()
     decoder = json.JSONDecoder(object_pairs_hook=_no_repeated_key)
     found: list[tuple[dict[str, Any], int, int]] = []
     at = text.find("{")
     while at >= 0:
         try:
             value, end = decoder.raw_decode(text, at)
-        except MalformedVerdict:
-            raise
-        except (ValueError, RecursionError):
+        except RecursionError:
+            raise MalformedVerdict("the answer is nested too deep") from None
+        except ValueError:
             at = text.find("{", at + 1)
             continue
         found.append((value, at, end))
@@ -160,24 +189,43 @@ def _no_repeated_key(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-def _violation_key(value: dict[str, Any]) -> str | None:
-    return next((key for key in ("violation", "violates_policy") if key in value), None)
+def _outside(text: str, found: list[tuple[dict[str, Any], int, int]]) -> str:
+    """What stands before, between and after the objects."""
+    starts = [start for _, start, _ in found] + [len(text)]
+    ends = [0] + [end for _, _, end in found]
+    return "".join([text[end:start] for end, start in zip(ends, starts, strict=True)])
+
+
+def _is_verdict(value: dict[str, Any]) -> bool:
+    return any(key in value for key in _VIOLATION_KEYS)
 
 
 def _from_object(policy: Policy, value: dict[str, Any]) -> Verdict:
-    violation = _truth(value[_violation_key(value) or ""])
+    truths = {_truth(value[key]) for key in _VIOLATION_KEYS if key in value}
+    if len(truths) > 1:
+        raise MalformedVerdict("violation and violates_policy contradict each other", violation=True)
+    violation = truths.pop()
     label = _label(policy, value, violation)
-    excerpts = value.get("excerpts") or ()
-    if not isinstance(excerpts, list | tuple):
-        excerpts = (excerpts,)
+    excerpts = value.get("excerpts") or []
     rationale = value.get("rationale")
     return Verdict(
         policy,
         label,
         violation,
-        excerpts=tuple(e for e in excerpts if isinstance(e, str) and e.strip())[:MAX_EXCERPTS],
+        excerpts=_excerpts(excerpts if isinstance(excerpts, list) else [excerpts]),
         rationale=rationale if isinstance(rationale, str) else "",
     )
+
+
+def _excerpts(items: list[Any]) -> tuple[str, ...]:
+    """The quoted pieces. What is no text, or one too many, becomes "", which stands nowhere: an
+    excerpt that cannot be located redacts all.
+    """
+    items = [
+        item for item in items if item is not None and not (isinstance(item, str) and not item.strip())
+    ]
+    quoted = [item if isinstance(item, str) else "" for item in items]
+    return tuple(quoted if len(quoted) <= MAX_EXCERPTS else [*quoted[:MAX_EXCERPTS], ""])
 
 
 def _truth(value: object) -> bool:
@@ -189,14 +237,14 @@ def _truth(value: object) -> bool:
 
 
 def _label(policy: Policy, value: dict[str, Any], violation: bool) -> str | None:
-    named = [value[key] for key in ("label", "policy_category", "category") if value.get(key)]
+    named = {_declared(policy, value[key]) for key in _LABEL_KEYS if value.get(key)}
     if not named:
         if violation:
             raise MalformedVerdict("the violation has no label", violation=True)
         return None
-    if any(name != named[0] for name in named):
+    if len(named) > 1:
         raise MalformedVerdict("the verdict names two labels", violation=violation)
-    label = _declared(policy, named[0])
+    label = named.pop()
     if label is None:
         raise MalformedVerdict("the label is not declared by the policy", violation=violation)
     if policy.labels[label].violation is not violation:
@@ -212,33 +260,77 @@ def _declared(policy: Policy, label: object) -> str | None:
 
 
 def _read_binary(policy: Policy, text: str, judged: str) -> Verdict:
-    fence = _FENCE.match(text)
-    text = fence[1].strip() if fence else text
-    whole = _line_label(policy, text)
-    if whole is not None:
-        return Verdict(policy, whole, policy.labels[whole].violation)
     if text.startswith("{") and "violation" in text:
         return _read_json(policy, text, judged)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    first, last = _line_label(policy, lines[0]), _line_label(policy, lines[-1])
-    if last is not None and lines[-1] not in {line.strip() for line in judged.splitlines()}:
+    if _HARMONY.search(text):
+        raise MalformedVerdict("the answer holds raw harmony markup")
+    label = _line_label(policy, text)
+    if label is None:
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        label = _lines_label(policy, lines, judged)
+    return Verdict(policy, label, policy.labels[label].violation)
+
+
+def _lines_label(policy: Policy, lines: list[str], judged: str) -> str:
+    """The label of an answer of several lines: its last line after an echo, or its first line before
+    reasons. Label lines that the answer copies out of the judged text do not count.
+    """
+    labels = [_line_label(policy, line) for line in lines]
+    first, last = (labels[0], labels[-1]) if lines else (None, None)
+    if last is not None and not _echoes(lines[-1], judged):
         if first is not None and first != last:
             raise MalformedVerdict("the first and the last line name different labels")
-        return Verdict(policy, last, policy.labels[last].violation)
-    if first is not None and last is None and _REASONING_LINE.match(lines[1]):
-        return Verdict(policy, first, policy.labels[first].violation)
+        between = lines[1:-1] if first is not None else lines[:-1]
+        if not between or _announces(policy, between, lines[-1], judged):
+            return last
+    elif first is not None and _REASONING_LINE.match(lines[1]) and not _echoes(lines[0], judged):
+        if any(label not in (None, first) for label in labels):
+            raise MalformedVerdict("two lines name different labels")
+        return first
     raise MalformedVerdict("the answer is not a label")
 
 
+def _announces(policy: Policy, before: list[str], last: str, judged: str) -> bool:
+    """Whether the last line is where a verdict is looked for: after an echo of the judged text, or at
+    an echo of the policy's ``Answer (VALID or INVALID):``. After other text it is there by chance.
+    """
+    if _lists_labels(policy, last) or _lists_labels(policy, before[-1]):
+        return True
+    return _CONTENT.match(before[0]) is not None or _echoes(before[0], judged)
+
+
+def _lists_labels(policy: Policy, line: str) -> bool:
+    """Whether the line holds the choice between labels as a policy states it: ``(VALID or INVALID)``."""
+    choices, rest = _parts(line.replace("*", ""))
+    words = _WORD.findall(choices or rest)
+    labels = [word for word in words if _declared(policy, word)]
+    return len(labels) > 1 and len(words) == len(labels) + words.count("or") > len(labels)
+
+
+def _echoes(line: str, judged: str) -> bool:
+    """Whether the line is a line of the judged text, give or take what models change in copying."""
+    wanted = folded(line).text.strip()
+    return any(folded(known).text.strip() == wanted for known in judged.splitlines())
+
+
 def _line_label(policy: Policy, line: str) -> str | None:
-    """The label that a whole line stands for: ``VALID``, ``**Answer: VALID (PX3)**`` and the like."""
+    """The label that a whole line stands for: ``VALID``, ``**Answer: VALID (PX3)**`` and the like.
+
+    None where it names a second label: ``VALID (not INVALID)``, ``Answer (INVALID): VALID``.
+    """
     bare = line.replace("*", "").replace("`", "").strip()
     tag = _TAG.fullmatch(bare)
-    bare = tag[2] if tag else bare
-    if not bare:
+    choices, rest = _parts(tag[2].strip() if tag else bare)
+    tail = _TAIL.fullmatch(rest or choices)
+    if tail is None:
         return None
-    match = _LINE.fullmatch(bare)
+    label = _declared(policy, tail["label"])
+    others = {_declared(policy, word) for word in (choices, *_WORD.findall(tail["note"] or ""))}
+    return label if others <= {None, label} else None
+
+
+def _parts(line: str) -> tuple[str, str]:
+    """What stands in the parenthesis of ``Answer (VALID or INVALID): VALID``, and what after it."""
+    match = _LINE.fullmatch(line)
     assert match is not None  # every part of the pattern is optional  # noqa: S101
-    rest, choices = match["rest"].strip(), match["choices"]
-    tail = _TAIL.fullmatch(rest or choices or "")
-    return _declared(policy, tail["label"]) if tail else None
+    return (match["choices"] or "").strip(), match["rest"].strip()

@@ -13,9 +13,10 @@ __all__ = [
     "Receive",
     "Scope",
     "Send",
+    "compressed",
+    "full_path",
     "header",
     "kept_headers",
-    "route_path",
     "send_reply",
 ]
 
@@ -45,11 +46,22 @@ def kept_headers(headers: Iterable[Header], *, same_length: bool) -> list[Header
     ]
 
 
-def route_path(scope: Scope) -> str:
-    """The path below the mount point."""
+def compressed(headers: Iterable[Header]) -> bool:
+    """Whether any ``content-encoding`` names a coding; there may be several such headers."""
+    return any(
+        key.lower() == b"content-encoding" and value.strip().lower() not in (b"", b"identity")
+        for key, value in headers
+    )
+
+
+def full_path(scope: Scope) -> str:
+    """The path with its mount point: a route may be cut in two anywhere, ``/v1/chat`` + ``/completions``.
+
+    ``path`` holds the mount point; servers from before that was written down leave it out.
+    """
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
-    return path[len(root) :] if root and path.startswith(root + "/") else path
+    return path if path == root or path.startswith(root + "/") else root + path
 
 
 async def send_reply(send: Send, reply: Reply, headers: Sequence[Header] = ()) -> None:

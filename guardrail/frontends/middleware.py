@@ -26,9 +26,10 @@ from guardrail.frontends.asgi import (
     Receive,
     Scope,
     Send,
+    compressed,
+    full_path,
     header,
     kept_headers,
-    route_path,
     send_reply,
 )
 from guardrail.frontends.streaming import StreamResponder
@@ -99,7 +100,7 @@ class GuardrailMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry."""
         if scope["type"] == "http" and scope["method"] == "POST":
-            dialect = dialect_of(route_path(scope))
+            dialect = dialect_of(full_path(scope))
             if dialect is not None:
                 await self._guard(dialect, scope, receive, send)
                 return
@@ -167,10 +168,13 @@ class Exchange:
         self._dialect = dialect
         self._scope = scope
         self._receive = receive
-        self._send = send
+        self._server_send = send
         self._id = new_decision_id()
         self._responder: UnaryResponder | StreamResponder | _Verbatim | None = None
         self._checks: TaskGroup | None = None
+        self._unreadable: UnreadableResponse | None = None
+        self._complete = False  # the app ended its answer
+        self._answered = False  # the client has the end of its answer
         self._gone = anyio.Event()
 
     async def run(self) -> None:
@@ -197,12 +201,20 @@ class Exchange:
     async def _watch(self, scope: anyio.CancelScope) -> None:
         """Cancel the request when its client hangs up.
 
-        A bare task, ended in ``run``: a task group around every request costs 40 µs of CPU more.
+        Servers say so after every whole answer too; the app may then still finish, background tasks
+        for instance. A bare task, ended in ``run``: a task group around every request costs 40 µs of
+        CPU more.
         """
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self._gone.set()
-        scope.cancel()
+        if not self._answered:
+            scope.cancel()
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self._answered = True
+        await self._server_send(message)
 
     async def _serve_stream(self, request: GuardedRequest) -> None:
         """``_serve`` with a task group for the checks of a stream; an error stays what it was."""
@@ -220,8 +232,7 @@ class Exchange:
     async def _read_body(self) -> bytes | None:
         """The whole body; None when the client hung up. Raises ``UnreadableRequest``."""
         headers = self._scope["headers"]
-        encoding = header(headers, b"content-encoding").strip().lower()
-        if encoding not in (b"", b"identity"):
+        if compressed(headers):
             raise UnreadableRequest(
                 "a compressed body cannot be read; send it without content-encoding",
                 status=MEDIA_TYPE_UNSUPPORTED,
@@ -229,7 +240,7 @@ class Exchange:
         limit = self._settings.max_body_bytes
         length = header(headers, b"content-length")
         too_large = UnreadableRequest(f"the body is larger than {limit} bytes", status=TOO_LARGE)
-        if length.isdigit() and int(length) > limit:
+        if length.isdigit() and int(length[:18]) > limit:  # int() refuses thousands of digits
             raise too_large
         parts: list[bytes] = []
         size = 0
@@ -295,20 +306,42 @@ class Exchange:
             return {"type": "http.disconnect"}
 
         async def send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                self._responder = self._respond(message, request, decision)
-            elif self._responder is not None:
-                await self._responder.body(message)
+            if self._unreadable is not None:
+                raise self._unreadable
+            try:
+                await self._take(message, request, decision)
+            except UnreadableResponse as error:
+                self._unreadable = error
+                raise
 
-        await self._app(scope, receive, send)
+        try:
+            await self._app(scope, receive, send)
+        except Exception:
+            if self._unreadable is None:
+                raise
+        if self._unreadable is not None:  # whatever the app made of it
+            raise self._unreadable
+
+    async def _take(self, message: Message, request: GuardedRequest, decision: Decision) -> None:
+        """Take one message of the app's; those of extensions, which were not offered, are dropped."""
+        if message["type"] == "http.response.start":
+            if self._responder is not None:
+                raise RuntimeError("the app began its answer twice")
+            start = {**message, "headers": list(message.get("headers", ()))}
+            self._responder = self._respond(start, request, decision)
+        elif message["type"] == "http.response.body" and self._responder is not None:
+            if self._complete:
+                raise RuntimeError("the app went on after the end of its answer")
+            self._complete = not message.get("more_body", False)
+            await self._responder.body(message)
 
     def _respond(
         self, start: Message, request: GuardedRequest, decision: Decision
     ) -> UnaryResponder | StreamResponder | _Verbatim:
         if start["status"] >= 300:
-            return _Verbatim(start, self._send, decision)
+            return _Verbatim(start, self._send, self._dialect, decision)
         headers = start["headers"]
-        if header(headers, b"content-encoding").strip().lower() not in (b"", b"identity"):
+        if compressed(headers):
             raise UnreadableResponse("the upstream compressed its answer although it was not asked to")
         refusal = self._settings.refusals[Stage.OUTPUT]
         known = (self._engine, self._dialect, request, decision, refusal)
@@ -322,10 +355,12 @@ class Exchange:
 class _Verbatim:
     """An upstream's error, passed on byte for byte."""
 
-    def __init__(self, start: Message, send: Send, decision: Decision) -> None:
+    def __init__(self, start: Message, send: Send, dialect: Dialect, decision: Decision) -> None:
+        self._ours = decision_headers(decision)
         headers = kept_headers(start["headers"], same_length=True)
-        self._start: Message | None = {**start, "headers": headers + decision_headers(decision)}
+        self._start: Message | None = {**start, "headers": headers + self._ours}
         self._send = send
+        self._dialect = dialect
 
     async def body(self, message: Message) -> None:
         if self._start is not None:
@@ -334,4 +369,6 @@ class _Verbatim:
         await self._send(message)
 
     async def lost(self, code: str, reason: str) -> None:
-        """The error itself broke off: end without a proper end."""
+        """The error itself broke off: end without a proper end, if it has begun."""
+        if self._start is not None:
+            await send_reply(self._send, self._dialect.error(BAD_UPSTREAM, code, reason), self._ours)

@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
+import anyio
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from guardrail.errors import UpstreamLost
-from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send, send_reply
+from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send, kept_headers, send_reply
 from guardrail.frontends.middleware import dialect_of
 from guardrail.wire.replies import BAD_UPSTREAM, NOT_READY, UNGUARDED, UNREADABLE, openai_error
 
@@ -24,7 +25,10 @@ Probe = Callable[[], Awaitable[bool]]
 _OWN: Final = frozenset({"/healthz", "/readyz"})
 _READ_ONLY: Final = re.compile(r"/v1/models(?:/[^/]+)*/?")
 # Two servers could read these two ways, so that a path is judged as one thing and served as another.
-_AMBIGUOUS: Final = re.compile(rb"//|\\|%2f|%5c|(?:/|%2f)(?:\.|%2e){1,2}(?:/|%2f|$)", re.IGNORECASE)
+_AMBIGUOUS: Final = re.compile(
+    rb"//|\\|%2f|%5c|/(?:\.|%2e){1,2}(?:/|;|%3b|$)",  # some drop ";…" from a segment, then resolve it
+    re.IGNORECASE,
+)
 
 
 class ProxyApp:
@@ -78,19 +82,38 @@ class ProxyApp:
         return path in self._exact or path.startswith(self._prefixes)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Forward unguarded; a client that hangs up cancels the upstream here too."""
         started = False
+        sent = anyio.Event()  # the client's body is through, so what it sends next is its end
+
+        async def noting_receive() -> Message:
+            message = await receive()
+            if not message.get("more_body", False):
+                sent.set()
+            return message
+
+        async def watch() -> None:
+            await sent.wait()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            group.cancel_scope.cancel()
 
         async def noting_send(message: Message) -> None:
             nonlocal started
             started = True
+            if "headers" in message:
+                message = {**message, "headers": kept_headers(message["headers"], same_length=True)}
             await send(message)
 
-        try:
-            await self._upstream(scope, receive, noting_send)
-        except UpstreamLost as error:
-            if not started:  # else the server ends the connection without a proper end
-                reply = openai_error(BAD_UPSTREAM, "upstream_unavailable", str(error))
-                await send_reply(send, reply)
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch)
+            try:
+                await self._upstream(scope, noting_receive, noting_send)
+            except UpstreamLost as error:
+                if not started:  # else the server ends the connection without a proper end
+                    reply = openai_error(BAD_UPSTREAM, "upstream_unavailable", str(error))
+                    await send_reply(send, reply)
+            group.cancel_scope.cancel()
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -67,6 +67,7 @@ class StreamResponder:
         self._spoke: set[int] = set()  # choices whose text has left
         self._started = False
         self._ended = False
+        self._complete = False  # the inner app ended its answer
 
     async def body(self, message: Message) -> None:
         """Take one body message."""
@@ -80,6 +81,7 @@ class StreamResponder:
             if self._answer.full:
                 await self._answer.room()
             return
+        self._complete = True
         rest = self._decoder.flush()
         if rest is not None:
             self._take(rest)
@@ -182,7 +184,7 @@ class StreamResponder:
         else:
             reply = self._dialect.refuse(self._request, decision, self._refusal)
         await send_reply(self._send, reply, decision_headers(self._before, decision))
-        self._group.cancel_scope.cancel()
+        self._stop()
 
     async def _write(self, data: bytes, *, last: bool = False) -> None:
         if last:
@@ -198,4 +200,9 @@ class StreamResponder:
         if data or last:
             await self._send({"type": "http.response.body", "body": data, "more_body": not last})
         if last:
+            self._stop()
+
+    def _stop(self) -> None:
+        """Cancel the inner app and the checks; an app that is done may finish its own work."""
+        if not self._complete:
             self._group.cancel_scope.cancel()

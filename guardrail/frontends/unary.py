@@ -121,7 +121,7 @@ class UnaryResponder:
 
     async def _unreadable(self, raw: bytes) -> None:
         """No answer of this dialect: JSON is refused, other types follow the unreadable rule."""
-        kind = header(self._start["headers"], b"content-type")
+        kind = header(self._start["headers"], b"content-type").lower()
         action = self._engine.on_unreadable
         if b"json" in kind or action is Action.BLOCK:
             raise UnreadableResponse("the upstream's answer cannot be read, so it cannot be judged")

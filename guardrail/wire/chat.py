@@ -38,7 +38,8 @@ _MESSAGE_TEXTS: Final = (
     ("refusal", Kind.REFUSAL),
     ("name", Kind.FIELD),
 )
-_MESSAGE_KEYS: Final = frozenset(
+_Shape = Mapping[str, Any]
+_MESSAGE_SHAPE: Final[_Shape] = dict.fromkeys(
     [
         "role",
         "content",
@@ -64,9 +65,18 @@ _ITEM_TEXTS: Final[Mapping[str, Sequence[tuple[_Way, Kind]]]] = {
     "function_call": ((("arguments",), Kind.TOOL_ARGUMENTS),),
 }
 _ITEM_NAMES: Final[Mapping[str, Sequence[_Way]]] = {
-    "reasoning_details": (),
-    "tool_calls": (("id",), ("function", "name"), ("custom", "name")),
+    "reasoning_details": (("id",), ("type",), ("format",)),
+    "tool_calls": (("id",), ("type",), ("function", "name"), ("custom", "name")),
     "function_call": (("name",),),
+}
+_ITEM_SHAPES: Final[Mapping[str, _Shape]] = {
+    "reasoning_details": dict.fromkeys(["id", "type", "format", "index", "signature", "text", "summary"]),
+    "tool_calls": {
+        **dict.fromkeys(["id", "type", "index"]),
+        "function": dict.fromkeys(["name", "arguments"]),
+        "custom": dict.fromkeys(["name", "input"]),
+    },
+    "function_call": dict.fromkeys(["name", "arguments"]),
 }
 # Fields of a request that hold no text for the model. All others are judged, or named as unjudged.
 _SILENT_FIELDS: Final = frozenset(
@@ -146,11 +156,7 @@ def _segments(message: dict[str, Any], at: Address, unreadable: list[str]) -> It
     for key in _ITEM_TEXTS:
         if value := message.get(key):
             yield from _structured(key, value, (*at, key), unreadable)
-    unreadable.extend(
-        json_path((*at, key))
-        for key, value in message.items()
-        if key not in _MESSAGE_KEYS and isinstance(value, str | list | dict) and value
-    )
+    unreadable.extend(_strangers(message, _MESSAGE_SHAPE, at))
 
 
 def _content(content: Any, at: Address, unreadable: list[str]) -> Iterator[Segment]:
@@ -172,6 +178,7 @@ def _content(content: Any, at: Address, unreadable: list[str]) -> Iterator[Segme
         text = part.get(key) if key else None
         if key and isinstance(text, str):
             yield Segment(text, (*here, key))
+            unreadable.extend(_strangers(part, {"type": None, key: None, "cache_control": None}, here))
         else:
             unreadable.append(json_path(here))
 
@@ -188,6 +195,8 @@ def _structured(key: str, value: Any, at: Address, unreadable: list[str]) -> Ite
         found = [text for _, _, text in texts if text is not None]
         if not found or not all(isinstance(text, str) for text in found):
             unreadable.append(json_path(here))
+        else:
+            unreadable.extend(_strangers(item, _ITEM_SHAPES[key], here))
         for way in _ITEM_NAMES[key]:
             yield from _name(item, way, here, unreadable)
 
@@ -200,6 +209,16 @@ def _name(value: Any, way: _Way, at: Address, unreadable: list[str]) -> Iterator
             yield Segment(name, (*at, *way), Kind.FIELD)
     elif isinstance(name, list | dict) and name:
         unreadable.append(json_path((*at, *way)))
+
+
+def _strangers(value: dict[str, Any], shape: _Shape, at: Address) -> Iterator[str]:
+    """The paths of fields that are not known and may hold text."""
+    for key, inner in value.items():
+        inside = shape.get(key)
+        if inside and isinstance(inner, dict):
+            yield from _strangers(inner, inside, (*at, key))
+        elif (inside or key not in shape) and inner and isinstance(inner, str | list | dict):
+            yield json_path((*at, key))
 
 
 def _get(value: Any, *way: str) -> Any:
@@ -333,7 +352,10 @@ class ChatDialect:
         return StreamEvent(event, deltas, finished, unreadable, indexes)
 
     def edit_event(self, event: sse.Event, texts: Mapping[Address, str], dropped: Sequence[int]) -> bytes:
-        """New texts in place (in choices that stay), halted choices taken out, log probabilities of both gone."""
+        """New texts in place, halted choices taken out, log probabilities of both gone.
+
+        No text may stand in a choice that is taken out.
+        """
         data = event.data or b"{}"
         choices = orjson.loads(data).get("choices") or []
         gone = [place for place, choice in enumerate(choices) if _index(choice) in dropped]
@@ -453,9 +475,8 @@ def _read_delta(
         elif key == "function_call":
             _read_call(key, value, index, key, (*at, key), deltas, unreadable)
         elif key == "reasoning_details":
-            for place, detail in enumerate(value):
-                for text in _structured(key, detail, (*at, key, place), unreadable):
-                    deltas.append(Delta(index, key, text.kind, text.text, text.address))
+            parts = _structured(key, value, (*at, key), unreadable)
+            deltas.extend(Delta(index, key, part.kind, part.text, part.address) for part in parts)
         elif key not in _SILENT_DELTA and isinstance(value, str | list | dict):
             unreadable.append(json_path((*at, key)))
 

@@ -1,0 +1,245 @@
+"""From samples to one table: medians, ratios against the bare pass-through, budgets met or missed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from benchmarks.load import Sample
+from benchmarks.mock import CHUNKS
+from benchmarks.plan import JUDGE_MS, PAUSE_MS, UPSTREAM_MS, Results
+from benchmarks.processes import ROOT
+
+README: Final = Path(__file__).with_name("README.md")
+_MARKED: Final = re.compile(r"(<!-- results -->\n).*?(<!-- end of results -->)", re.DOTALL)
+_PACKAGES: Final = ("aiohttp", "starlette", "uvicorn", "uvloop", "httptools", "orjson", "anyio")
+
+# Upper bounds: (budget, stretch).
+_RATIOS: Final = {"unguarded": (1.25, 1.1), "cached": (1.6, 1.25), "judged": (3.2, 2.5)}
+_STREAM_RATIO: Final = (2.2, 1.5)
+_STREAM_END_MS: Final = (1.2 * JUDGE_MS, 1.05 * JUDGE_MS)
+_UNARY_MS: Final = max(0, JUDGE_MS - UPSTREAM_MS) + JUDGE_MS + 5
+_RSS_MB: Final = (90.0, 60.0)
+_START_S: Final = (1.5, 0.8)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    at_once: int | None
+    bare: str
+    ours: str
+    against: str = ""
+    budget: str = ""
+    outcome: str = ""
+
+    def __str__(self) -> str:
+        cells = (
+            self.what,
+            self.at_once or "",
+            self.bare,
+            self.ours,
+            self.against,
+            self.budget,
+            self.outcome,
+        )
+        return f"| {' | '.join(map(str, cells))} |"
+
+
+class Pair:
+    """The samples of one candidate beside those of the bare pass-through, round by round."""
+
+    def __init__(self, results: Results, series: str, ours: str, at_once: int) -> None:
+        by_name = results.samples[series]
+        self.at_once = at_once
+        self.bare = by_name["bare"][at_once]
+        self.ours = by_name[ours][at_once]
+
+    def middles(self, name: str) -> tuple[float, float]:
+        """The medians of both."""
+        bare, ours = (median([getattr(s, name) for s in runs]) for runs in (self.bare, self.ours))
+        return bare, ours
+
+    def ratio(self, name: str) -> float:
+        """The median of the rounds' own ratios: what drifts over the run cancels."""
+        return median([getattr(a, name) / getattr(b, name) for a, b in self._rounds()])
+
+    def added(self, name: str) -> float:
+        """The median of the rounds' own differences."""
+        return median([getattr(a, name) - getattr(b, name) for a, b in self._rounds()])
+
+    def _rounds(self) -> list[tuple[Sample, Sample]]:
+        return list(zip(self.ours, self.bare, strict=True))
+
+
+def _outcome(value: float, budget: float, stretch: float | None) -> str:
+    if value > budget:
+        return "**missed**"
+    return "met, stretch too" if stretch is not None and value <= stretch else "met"
+
+
+def _unary_rows(results: Results, name: str, what: str) -> Iterator[Row]:
+    budget, stretch = _RATIOS[name]
+    pairs = [Pair(results, "unary", name, n) for n in results.samples["unary"][name]]
+    for pair in pairs:
+        bare, ours = pair.middles("cpu_ms")
+        ratio = pair.ratio("cpu_ms")
+        limit, outcome = f"≤ {budget}x ({stretch}x)", _outcome(ratio, budget, stretch)
+        yield Row(
+            f"{what}: CPU ms", pair.at_once, f"{bare:.3f}", f"{ours:.3f}", f"{ratio:.2f}x", limit, outcome
+        )
+    for pair in pairs:
+        bare, ours = pair.middles("rps")
+        yield Row(
+            f"{what}: requests/s", pair.at_once, f"{bare:,.0f}", f"{ours:,.0f}", f"{pair.ratio('rps'):.2f}x"
+        )
+
+
+def _stream_rows(results: Results, series: str, what: str) -> Iterator[Row]:
+    budget, stretch = _STREAM_RATIO
+    pairs = [Pair(results, series, "instant", n) for n in results.samples[series]["instant"]]
+    for pair in pairs:
+        bare, ours = pair.middles("cpu_ms")
+        ratio = pair.ratio("cpu_ms")
+        limit, outcome = f"≤ {budget}x ({stretch}x)", _outcome(ratio, budget, stretch)
+        yield Row(
+            f"{what}: CPU ms", pair.at_once, f"{bare:.2f}", f"{ours:.2f}", f"{ratio:.2f}x", limit, outcome
+        )
+    for pair in pairs:
+        bare, ours = (value * 1e3 / CHUNKS for value in pair.middles("cpu_ms"))
+        added = pair.added("cpu_ms") * 1e3 / CHUNKS
+        yield Row(f"{what}: CPU µs a chunk", pair.at_once, f"{bare:.1f}", f"{ours:.1f}", f"+{added:.1f}")
+    if series == "burst":
+        for pair in pairs:
+            bare, ours = pair.middles("rps")
+            yield Row(
+                f"{what}: streams/s",
+                pair.at_once,
+                f"{bare:,.0f}",
+                f"{ours:,.0f}",
+                f"{pair.ratio('rps'):.2f}x",
+            )
+
+
+def _wait_row(what: str, pair: Pair, field: str, budget: float = 0.0, stretch: float | None = None) -> Row:
+    """Wall time, and what is added to the bare pass-through's, in milliseconds."""
+    bare, ours = (f"{value:.0f}" for value in pair.middles(field))
+    added = pair.added(field)
+    if not budget:
+        return Row(what, pair.at_once, bare, ours, f"+{added:.0f}")
+    limit = f"≤ +{budget:.0f}" + (f" (+{stretch:.0f})" if stretch else "")
+    return Row(what, pair.at_once, bare, ours, f"+{added:.0f}", limit, _outcome(added, budget, stretch))
+
+
+def _wait_rows(results: Results) -> Iterator[Row]:
+    judge = f"judge {JUDGE_MS} ms"
+    unary = Pair(results, "slow unary", "slow", 4)
+    stream = Pair(results, "slow stream", "slow", 4)
+    output = Pair(results, "slow stream", "slow output", 4)
+    for at_once in results.samples["paced"]["instant"]:
+        pair = Pair(results, "paced", "instant", at_once)
+        yield _wait_row("first token, checks of no cost: ms", pair, "first_ms")
+    yield _wait_row(f"first token, input and output, {judge}: ms", stream, "first_ms")
+    yield _wait_row(f"answer of {UPSTREAM_MS} ms, {judge}: ms", unary, "total_ms", _UNARY_MS)
+    yield _wait_row(f"whole stream, output only, {judge}: ms", output, "total_ms", *_STREAM_END_MS)
+    yield _wait_row(f"whole stream, input and output, {judge}: ms", stream, "total_ms")
+    seconds = stream.middles("total_ms")[0] / 1e3
+    calls = results.judge_calls["slow stream/slow output"]
+    most = seconds * 1e3 / JUDGE_MS + 2
+    what = f"judge calls for a stream of {seconds:.1f} s, output only, {judge}"
+    yield Row(what, 4, "", f"{calls:.1f}", "", f"≤ {most:.1f}", _outcome(calls, most, None))
+
+
+def rows(results: Results) -> list[Row]:
+    """The whole table."""
+    rss, start = results.rss_mb, results.start_s
+    return [
+        *_unary_rows(results, "unguarded", "unguarded path"),
+        *_unary_rows(results, "cached", "two cached verdicts"),
+        *_unary_rows(results, "judged", "two judge calls"),
+        *_stream_rows(results, "burst", "stream at full speed"),
+        *_stream_rows(results, "paced", f"stream, {PAUSE_MS} ms a chunk"),
+        *_wait_rows(results),
+        Row("memory after load: MB", None, "", f"{rss:.0f}", "", "≤ 90 (60)", _outcome(rss, *_RSS_MB)),
+        Row(
+            "start to first answer: s",
+            None,
+            "",
+            f"{start:.2f}",
+            "",
+            "≤ 1.5 (0.8)",
+            _outcome(start, *_START_S),
+        ),
+    ]
+
+
+def table(results: Results) -> str:
+    """Markdown."""
+    head = "| per request or stream | at once | bare | guardrail | ratio, or added | budget (stretch) | |\n"
+    return (
+        head
+        + "| --- | --: | --: | --: | --: | --: | --- |\n"
+        + "".join(f"{row}\n" for row in rows(results))
+    )
+
+
+def others(results: Results) -> str:
+    """How much of the server's core other processes took: above a few per cent, figures are coarse."""
+    runs = [
+        s
+        for by_name in results.samples.values()
+        for by_n in by_name.values()
+        for x in by_n.values()
+        for s in x
+    ]
+    return f"others on the server's core {median([run.others for run in runs]):.0%}"
+
+
+def machine() -> dict[str, str]:
+    """Where and on what the figures were taken."""
+    return {
+        "commit": _commit(),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "cpu": f"{_cpu_model()}, {os.cpu_count()} cores",
+        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "packages": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
+    }
+
+
+def _commit() -> str:
+    def git(*args: str) -> str:
+        done = subprocess.run(
+            ["git", *args], cwd=ROOT, capture_output=True, text=True, check=False, timeout=30
+        )
+        return done.stdout.strip()
+
+    changed = " with changes" if git("status", "--porcelain", "--", "guardrail") else ""
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + changed
+
+
+def _cpu_model() -> str:
+    file = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*:\s*(.+)", file.read_text()) if file.is_file() else None
+    return found[1] if found else platform.machine()
+
+
+def circumstances(results: Results) -> str:
+    """One line: where, when, on what, how undisturbed."""
+    return "; ".join([*(f"{key} {value}" for key, value in machine().items()), others(results)])
+
+
+def write_readme(text: str, facts: str) -> None:
+    """Put the table and its circumstances between the markers."""
+    new = _MARKED.sub(lambda m: f"{m[1]}\n{facts}\n\n{text}\n{m[2]}", README.read_text())
+    README.write_text(new)

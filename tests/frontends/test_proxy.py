@@ -1,0 +1,363 @@
+"""The twin of guardrail/frontends/proxy.py: what is guarded, what is passed, what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guardrail import GuardrailEngine, GuardrailMiddleware
+from guardrail.backends.forward import HttpForwarder
+from guardrail.core.policy import Action, LabelRule, Policy, Stage
+from guardrail.errors import UpstreamLost
+from guardrail.frontends.asgi import Message, Receive, Scope, Send
+from guardrail.frontends.proxy import ProxyApp
+from guardrail.testing import ScriptedClassifier
+from tests.fakes import FakeUpstream
+
+HOUSE = Policy(
+    id="house-rules",
+    body="Judge by the house rules.",
+    labels={
+        "OK": LabelRule("OK", violation=False),
+        "STOP": LabelRule("STOP", violation=True, action=Action.BLOCK),
+    },
+)
+CHAT = "/v1/chat/completions"
+FORBIDDEN = b'{"messages": [{"role": "user", "content": "forbidden"}]}'
+
+
+@dataclass
+class Named:
+    """An ASGI app that only says its name and remembers what came."""
+
+    name: bytes
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    lost: str = ""
+    seen: list[tuple[str, str]] = field(default_factory=list)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.seen.append((scope["method"], scope["path"]))
+        if self.lost == "at once":
+            raise UpstreamLost("the upstream is gone")
+        await send({"type": "http.response.start", "status": 200, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.name, "more_body": bool(self.lost)})
+        if self.lost:
+            raise UpstreamLost("the upstream is gone")
+
+
+async def ask(
+    proxy: ProxyApp, target: str, method: str = "POST", *, raw_path: bool = True
+) -> list[Message]:
+    """Send one request as a server does: ``path`` is unquoted, ``raw_path`` is not."""
+    sent: list[Message] = []
+    path, _, query = target.partition("?")
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": method,
+        "path": unquote(path),
+        "query_string": query.encode(),
+        "headers": [(b"content-type", b"application/json")],
+    }
+    if raw_path:
+        scope["raw_path"] = path.encode()
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": FORBIDDEN, "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with anyio.fail_after(20):
+        await proxy(scope, receive, send)
+    return sent
+
+
+def proxy_of(allow: Iterable[str] = (), **options: Any) -> tuple[ProxyApp, Named, Named]:
+    guarded, upstream = Named(b"guarded"), Named(b"upstream")
+    return ProxyApp(guarded, upstream, allow=list(allow), **options), guarded, upstream
+
+
+def code_of(sent: list[Message]) -> str:
+    return json.loads(sent[1]["body"])["error"]["code"]
+
+
+@pytest.mark.anyio
+class TestThreeKindsOfPath:
+    @pytest.mark.parametrize(
+        "path", [CHAT, CHAT + "/", "/chat/completions", "/x/y/chat/completions", CHAT + "?a=//"]
+    )
+    async def test_chat_routes_are_guarded(self, path: str):
+        proxy, guarded, upstream = proxy_of()
+        sent = await ask(proxy, path)
+        assert sent[1]["body"] == b"guarded"
+        assert (len(guarded.seen), upstream.seen) == (1, [])
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/", "/v1/models/a-b", "/v1/models/org/name"])
+    async def test_the_model_list_is_passed(self, path: str, method: str):
+        proxy, guarded, upstream = proxy_of()
+        sent = await ask(proxy, path, method)
+        assert sent[1]["body"] == b"upstream"
+        assert (guarded.seen, upstream.seen) == ([], [(method, path)])
+
+    @pytest.mark.parametrize(
+        ("method", "path"),
+        [
+            ("POST", "/v1/completions"),
+            ("POST", "/v1/responses"),
+            ("POST", "/v1/messages"),
+            ("POST", "/v1/embeddings"),
+            ("POST", "/v1/images/generations"),
+            ("POST", "/v1/new/route"),
+            ("POST", "/v1/models"),
+            ("DELETE", "/v1/models/a"),
+            ("GET", "/v1/modelsx"),
+            ("GET", "/v2/models"),
+            ("GET", "/v1/files"),
+            ("GET", CHAT),
+            ("PUT", CHAT),
+            ("post", CHAT),
+            ("POST", "/v1/Chat/Completions"),
+            ("POST", "/V1/CHAT/COMPLETIONS"),
+            ("POST", CHAT + "x"),
+            ("POST", CHAT + "/x"),
+            ("POST", CHAT + ";a=b"),
+            ("POST", CHAT + "%20"),
+            ("POST", CHAT + "%00"),
+            ("POST", "/v1/chat%252fcompletions"),
+            ("POST", "/"),
+            ("POST", ""),
+            ("POST", "*"),
+        ],
+    )
+    async def test_everything_else_is_refused_and_says_what_to_do(self, method: str, path: str):
+        proxy, guarded, upstream = proxy_of()
+        sent = await ask(proxy, path, method)
+        assert (sent[0]["status"], code_of(sent)) == (403, "unguarded_path")
+        assert "paths.allow" in json.loads(sent[1]["body"])["error"]["message"]
+        assert (guarded.seen, upstream.seen) == ([], [])
+
+    async def test_what_allow_names_is_passed_and_nothing_beside_it(self):
+        proxy, guarded, upstream = proxy_of(["/v1/embeddings", "/v1/files/*"])
+        for method, path in (("POST", "/v1/embeddings"), ("DELETE", "/v1/files/a"), ("GET", "/v1/files/")):
+            assert (await ask(proxy, path, method))[1]["body"] == b"upstream"
+        passed = list(upstream.seen)
+        for path in ("/v1/embeddings/", "/v1/embeddingsx", "/v1/Embeddings", "/v1/files", "/x/v1/files/a"):
+            assert (await ask(proxy, path))[0]["status"] == 403
+        assert (guarded.seen, upstream.seen) == ([], passed)
+
+    @pytest.mark.parametrize("allow", [CHAT, "/v1/*", "/*"])
+    async def test_allow_cannot_open_a_guarded_route(self, allow: str):
+        proxy, _, upstream = proxy_of([allow])
+        assert (await ask(proxy, CHAT))[1]["body"] == b"guarded"
+        assert upstream.seen == []
+
+
+TRICKY = (
+    "//v1/chat/completions",
+    "/v1//chat/completions",
+    "/v1/chat//completions",
+    "/v1/chat/completions//",
+    "/v1/./chat/completions",
+    "/v1/chat/../chat/completions",
+    "/v1/x/../chat/completions",
+    "/v1/models/../chat/completions",
+    "/v1/models/..%2fchat/completions",
+    "/v1/models/%2e%2e/chat/completions",
+    "/v1/models/%2E./chat/completions",
+    "/v1/models/.%2e/chat/completions",
+    "/v1/models/..",
+    "/v1/models/../",
+    "/v1/models/.",
+    "/v1/models/%2e%2E",
+    "/v1/chat%2Fcompletions",
+    "/v1/chat%2fcompletions",
+    "/v1%2Fchat%2Fcompletions",
+    "/v1/chat%5Ccompletions",
+    "/v1/chat\\completions",
+    "/v1\\chat\\completions",
+    "/v1/models/..\\chat\\completions",
+    "/v1/models/..%5cchat%5ccompletions",
+    "/v1/models/..;/chat/completions",
+    "/v1/models/..;a=b/chat/completions",
+    "/v1/models/%2e%2e;/chat/completions",
+    "/v1/models/..%3b/chat/completions",
+    "/healthz/../v1/chat/completions",
+    "/..",
+)
+
+
+@pytest.mark.anyio
+class TestTrickyPaths:
+    @pytest.mark.parametrize("allow", [(), ("/v1/*", "/*")], ids=["closed", "all allowed"])
+    @pytest.mark.parametrize("method", ["GET", "POST"])
+    @pytest.mark.parametrize("path", TRICKY)
+    async def test_they_reach_nothing(self, path: str, method: str, allow: tuple[str, ...]):
+        proxy, guarded, upstream = proxy_of(allow)
+        sent = await ask(proxy, path, method)
+        assert sent[0]["status"] in (400, 403)
+        assert (guarded.seen, upstream.seen) == ([], [])
+
+    @pytest.mark.parametrize("path", [p for p in TRICKY if "%2f" not in p.lower()])
+    async def test_nor_where_the_server_gives_no_raw_path(self, path: str):
+        proxy, guarded, upstream = proxy_of()
+        sent = await ask(proxy, path, "GET", raw_path=False)
+        assert sent[0]["status"] in (400, 403)
+        assert (guarded.seen, upstream.seen) == ([], [])
+
+    @pytest.mark.parametrize(
+        "path", ["/v1/files/a..b", "/v1/files/.hidden", "/v1/files/a.", "/v1/files/...", "/v1/files/a%20b"]
+    )
+    async def test_plain_dots_and_spaces_are_no_trick(self, path: str):
+        proxy, _, upstream = proxy_of(["/v1/files/*"])
+        assert (await ask(proxy, path))[1]["body"] == b"upstream"
+        assert upstream.seen == [("POST", unquote(path))]
+
+
+PIECES = (
+    r"/ // \ %2f %2F %5c %2e . .. ; %3B /v1/models /.. /chat/completions v1 chat Chat completions %63hat"
+)
+
+
+@given(
+    st.lists(st.sampled_from(PIECES.split()), min_size=1, max_size=9),
+    st.sampled_from(["GET", "POST", "HEAD"]),
+)
+def test_whatever_a_lenient_upstream_reads_as_a_chat_route_is_never_unguarded(
+    parts: list[str], method: str
+):
+    path = "/" + "".join(parts)
+    proxy, _, upstream = proxy_of()
+    anyio.run(ask, proxy, path, method)
+    if upstream.seen:
+        assert not _leniently(path).lower().rstrip("/").endswith("chat/completions") or method != "POST"
+        assert _leniently(path).startswith("/v1/models")
+
+
+def _leniently(path: str) -> str:
+    """As the most obliging server reads a path: decoded, backslashes turned, parameters dropped."""
+    out: list[str] = []
+    for segment in unquote(path).replace("\\", "/").split("/"):
+        plain = segment.partition(";")[0]
+        if plain == "..":
+            del out[-1:]
+        elif plain not in ("", "."):
+            out.append(plain)
+    return "/" + "/".join(out)
+
+
+@pytest.mark.anyio
+class TestPassing:
+    async def test_an_upstream_that_is_lost_is_502(self):
+        proxy, _, upstream = proxy_of()
+        upstream.lost = "at once"
+        sent = await ask(proxy, "/v1/models", "GET")
+        assert (sent[0]["status"], code_of(sent)) == (502, "upstream_unavailable")
+
+    async def test_one_that_breaks_off_is_not_ended_properly(self):
+        proxy, _, upstream = proxy_of()
+        upstream.lost = "later"
+        sent = await ask(proxy, "/v1/models", "GET")
+        assert [m["type"] for m in sent] == ["http.response.start", "http.response.body"]
+        assert sent[1]["more_body"] is True
+
+    async def test_an_answer_passes_as_it_is_but_cannot_forge_our_headers(self):
+        proxy, _, upstream = proxy_of(["/v1/embeddings"])
+        plain = [(b"X-One", b"1"), (b"content-length", b"8"), (b"set-cookie", b"a"), (b"set-cookie", b"b")]
+        upstream.headers = [
+            *plain[:2],
+            (b"X-Guardrail-Decision", b"pass"),
+            (b"x-guardrail-id", b"gr-1"),
+            *plain[2:],
+        ]
+        sent = await ask(proxy, "/v1/embeddings")
+        assert sent[0]["headers"] == plain
+        assert sent[1]["body"] == b"upstream"
+
+    async def test_a_real_upstream_gets_the_guarded_and_the_passed_requests_only(self):
+        with FakeUpstream() as real:
+            forwarder = HttpForwarder(real.url)
+            judging = GuardrailEngine({Stage.INPUT: [HOUSE]}, ScriptedClassifier([("forbidden", "STOP")]))
+            proxy = ProxyApp(GuardrailMiddleware(forwarder, judging), forwarder, closers=[forwarder.aclose])
+            try:
+                models = await ask(proxy, "/v1/models?limit=2", "GET")
+                blocked = await ask(proxy, CHAT)
+                for path in TRICKY:
+                    await ask(proxy, path, "POST")
+            finally:
+                await forwarder.aclose()
+        assert json.loads(models[1]["body"])["data"][0]["id"] == "fake-model"
+        assert dict(blocked[0]["headers"])[b"x-guardrail-decision"] == b"block"
+        assert [(seen.method, seen.path) for seen in real.seen] == [("GET", "/v1/models?limit=2")]
+
+
+@pytest.mark.anyio
+class TestOwnRoutes:
+    async def test_health_says_ok_without_asking_anyone(self):
+        async def probe() -> bool:
+            raise AssertionError("asked")
+
+        proxy, guarded, upstream = proxy_of(probe=probe)
+        sent = await ask(proxy, "/healthz", "GET")
+        assert (sent[0]["status"], sent[1]["body"]) == (200, b"ok")
+        assert (guarded.seen, upstream.seen) == ([], [])
+
+    @pytest.mark.parametrize(("reachable", "status"), [(True, 200), (False, 503), (None, 200)])
+    async def test_ready_says_whether_checks_can_be_made(self, reachable: bool | None, status: int):
+        async def probe() -> bool:
+            assert reachable is not None
+            return reachable
+
+        proxy, _, _ = proxy_of(probe=None if reachable is None else probe)
+        assert (await ask(proxy, "/readyz", "GET"))[0]["status"] == status
+
+    @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+    async def test_they_cannot_be_posted_to_nor_be_forwarded(self, path: str):
+        proxy, guarded, upstream = proxy_of(["/*"])
+        assert (await ask(proxy, path))[0]["status"] == 405
+        assert (guarded.seen, upstream.seen) == ([], [])
+
+    @pytest.mark.parametrize("path", [CHAT, "/v1/realtime", "/v1/files/x"])
+    async def test_a_websocket_is_refused_before_it_is_accepted(self, path: str):
+        proxy, guarded, upstream = proxy_of(["/v1/*"])
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "websocket.connect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await proxy({"type": "websocket", "path": path, "headers": []}, receive, send)
+        assert [(m["type"], m["code"]) for m in sent] == [("websocket.close", 1008)]
+        assert (guarded.seen, upstream.seen) == ([], [])
+
+    async def test_the_lifespan_starts_and_closes_everything_in_order(self):
+        order: list[str] = []
+
+        async def first() -> None:
+            order.append("first")
+
+        async def second() -> None:
+            order.append("second")
+
+        proxy, guarded, upstream = proxy_of(closers=[first, second])
+        incoming = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+
+        async def receive() -> Message:
+            return incoming.pop(0)
+
+        async def send(message: Message) -> None:
+            order.append(message["type"])
+
+        await proxy({"type": "lifespan"}, receive, send)
+        assert order == ["lifespan.startup.complete", "first", "second", "lifespan.shutdown.complete"]
+        assert (guarded.seen, upstream.seen) == ([], [])
