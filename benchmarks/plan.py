@@ -47,7 +47,7 @@ class Pace:
 
 
 FULL: Final = Pace(seconds=2.0, rounds=7, slow_rounds=4, starts=7)
-QUICK: Final = Pace(seconds=0.6, rounds=2, slow_rounds=1, starts=3)
+QUICK: Final = Pace(seconds=0.4, rounds=2, slow_rounds=1, starts=3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,6 +54,11 @@ def load_guard(path: str | Path) -> Guard:
 
 def build_guard(config: Config) -> Guard:
     """Everything between the frontends and the network. Raises ``ConfigError``."""
+    with _naming(config):
+        return _guard(config)
+
+
+def _guard(config: Config) -> Guard:
     known = load_policies(config.policies.directory)
     effort = config.classifier.reasoning_effort
     if effort is not None:
@@ -91,9 +97,25 @@ def build_guard(config: Config) -> Guard:
 
 def build_proxy(config: Config) -> ASGIApp:
     """The whole proxy as one ASGI app. Raises ``ConfigError``."""
+    with _naming(config):
+        return _proxy(config)
+
+
+@contextmanager
+def _naming(config: Config) -> Iterator[None]:
+    """Put the file's name in front of what is wrong with it."""
+    try:
+        yield
+    except ConfigError as error:
+        if config.file is None:
+            raise
+        raise type(error)(f"{config.file}: {error}") from None
+
+
+def _proxy(config: Config) -> ASGIApp:
     if config.upstream is None:
         raise ConfigError("upstream: is missing; say which chat model is to be guarded")
-    guard = build_guard(config)
+    guard = _guard(config)
     closers: list[Close] = [guard.aclose]
     upstream = _upstream(config.upstream, closers)
     guarded = GuardrailMiddleware(upstream, guard.engine, guard.settings)

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from guardrail.backends.policy_files import describe, load_yaml
 from guardrail.backends.presets import PRESETS
@@ -27,6 +35,7 @@ __all__ = [
 ]
 
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_QUOTED: Final = re.compile(r" '(?!<)[^']{2,}'")
 PresetName = Literal["vllm", "ollama", "openrouter", "generic"]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Count = Annotated[int, Field(gt=0)]
@@ -55,7 +64,7 @@ class UpstreamConfig(_Model):
         default="", repr=False, description="Empty: the caller's own Authorization is forwarded."
     )
     litellm: dict[str, Any] = Field(
-        default_factory=dict, description="Arguments for every LiteLLM call, such as api_base."
+        default_factory=dict, repr=False, description="Arguments for every LiteLLM call, such as api_base."
     )
 
     @model_validator(mode="after")
@@ -125,7 +134,7 @@ class FailConfig(_Model):
         return {FailureCode(code): mode for code, mode in named.items()}
 
 
-_Fail = Annotated[FailConfig, BeforeValidator(_shorthand)]
+_Fail = Annotated[FailConfig, BeforeValidator(_shorthand, json_schema_input_type=FailMode | FailConfig)]
 
 
 class OnErrorConfig(_Model):
@@ -231,6 +240,8 @@ class PathsConfig(_Model):
 class Config(_Model):
     """The whole file."""
 
+    _file: Path | None = PrivateAttr(default=None)
+
     version: Literal[1]
     server: ServerConfig = ServerConfig()
     upstream: UpstreamConfig | None = Field(default=None, description="Needed by guardrail serve.")
@@ -252,6 +263,11 @@ class Config(_Model):
         description="Roles whose leading turns are context, not judged.",
     )
 
+    @property
+    def file(self) -> Path | None:
+        """Where it was read from, for messages; None for one made in code."""
+        return self._file
+
 
 assert set(PresetName.__args__) == set(PRESETS)  # type: ignore[attr-defined]  # noqa: S101
 
@@ -267,8 +283,10 @@ def load_config(path: str | Path, environ: Mapping[str, str] | None = None) -> C
         value = load_yaml(text)
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{file}: is no YAML: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file}: is no UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: is no YAML: {_found(error, text)}") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{file}: is no mapping; begin with 'version: 1'")
     variables = os.environ if environ is None else environ
@@ -281,7 +299,21 @@ def load_config(path: str | Path, environ: Mapping[str, str] | None = None) -> C
         ) from None
     except ValidationError as error:
         raise ConfigError(f"{file}: {describe(error)}") from None
-    return _anchored(config, file.resolve().parent)
+    config = _anchored(config, file.resolve().parent)
+    config._file = file  # noqa: SLF001 - no key of the file
+    return config
+
+
+def _found(error: yaml.YAMLError, text: str) -> str:
+    """PyYAML's finding and its line, without the piece of the file that it quotes (it may be a secret)."""
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"line {text.count(chr(10), 0, error.position) + 1}: {error.reason}"
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return type(error).__name__
+    mark, problem = error.problem_mark, error.problem or ""
+    if "stands twice" not in problem:  # our own finding names a key; PyYAML's may quote an alias or a tag
+        problem = _QUOTED.sub("", problem)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
 
 
 class _Unset(Exception):

@@ -33,6 +33,9 @@ class ScriptedClassifier:
     delay_s: float | Callable[[Subject], float] = 0.0
     asked: list[tuple[Policy, Subject]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.rules = tuple(self.rules)  # a generator would serve the first call only
+
     def identity(self, policy: Policy) -> str:
         """A constant: the script does not change."""
         return "scripted"
@@ -77,7 +80,7 @@ async def drive_asgi(
     ``body`` may come in several pieces. With ``hang_up_after`` the client disconnects once it has got
     that many messages (0: right after its body).
     """
-    pieces = [body] if isinstance(body, bytes) else list(body)
+    pieces = [body] if isinstance(body, bytes) else list(body) or [b""]
     sent: list[Message] = []
     gone = anyio.Event()
     if hang_up_after == 0:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import anyio
 import orjson
 
-from guardrail.backends.outbound import NETWORK_ERRORS, Outbound
+from guardrail.backends.outbound import NETWORK_ERRORS, Outbound, bearer, upload
 from guardrail.backends.presets import PRESETS, Preset
 from guardrail.core.conversation import Subject
 from guardrail.core.policy import Policy
@@ -25,6 +25,7 @@ from guardrail.errors import (
     ClassifierRateLimited,
     ClassifierRejected,
     ClassifierUnavailable,
+    ConfigError,
     FailureCode,
     MalformedVerdict,
 )
@@ -36,6 +37,7 @@ FIRST_PAUSE_S: Final = 0.1
 MAX_CHARS_PER_TOKEN: Final = 7.0  # English has 4 to 5; far above means that the server cut the prompt
 _TRUNCATION_MATTERS: Final = 4_000  # characters; no server's window is smaller than this
 _RUN: Final = re.compile(r"(.)\1{3,}", re.DOTALL)
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _CONTEXT: Final = re.compile(
     r"context.{0,40}(?:length|size|window)|exceed_context|request too large|too many tokens",
     re.IGNORECASE | re.DOTALL,
@@ -74,15 +76,21 @@ class _Transient(Exception):
 
 
 class JudgeClassifier:
-    """A ``Classifier`` over HTTP. The deadline is that of the cancel scope it is called in."""
+    """A ``Classifier`` over HTTP. The deadline is that of the cancel scope it is called in.
+
+    Raises ``ConfigError`` for an address or a key that cannot be one.
+    """
 
     def __init__(self, settings: JudgeSettings, outbound: Outbound | None = None) -> None:
+        if not settings.base_url.startswith(("http://", "https://")):
+            raise ConfigError("classifier.base_url: must begin with http:// or https://")
         self._settings = settings
         self._outbound = outbound or Outbound(read_timeout_s=120)
         self._url = settings.base_url.rstrip("/") + "/chat/completions"
-        self._headers = {"Content-Type": "application/json"}
-        if settings.api_key:
-            self._headers["Authorization"] = f"Bearer {settings.api_key}"
+        # identity: the session does not decompress.
+        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        if authorization := bearer(settings.api_key, "classifier.api_key"):
+            self._headers["Authorization"] = authorization
         self._slots = anyio.Semaphore(settings.max_concurrent, fast_acquire=True)
 
     async def aclose(self) -> None:
@@ -106,7 +114,7 @@ class JudgeClassifier:
 
     async def classify(self, policy: Policy, subject: Subject) -> Verdict:
         """Ask until there is one sound verdict. Raises ``ClassifierError``."""
-        user = user_message(policy, subject, secrets.token_hex(12))
+        user = sendable(user_message(policy, subject, secrets.token_hex(12)))
         budget = self._settings.max_tokens
         read_again = True
         pause = FIRST_PAUSE_S
@@ -167,7 +175,7 @@ class JudgeClassifier:
         try:
             async with self._outbound.session().post(
                 self._url,
-                data=self._payload(policy, user, budget),
+                data=upload(self._payload(policy, user, budget)),
                 headers=self._headers,
                 allow_redirects=False,
             ) as response:
@@ -181,17 +189,31 @@ class JudgeClassifier:
             value = orjson.loads(body)
         except orjson.JSONDecodeError:
             value = None
-        inner = value.get("error") if isinstance(value, dict) else None
+        inner = _error_in(value)
         if status == 200 and inner:  # OpenRouter, once generation has begun
             status = _code_of(inner)
         if status != 200:
-            return _failed(status, inner, retry)
+            return _failed(status, inner or value, retry)
         return _answer(value)
+
+
+def sendable(text: str) -> str:
+    """``text`` with each lone surrogate, which UTF-8 cannot carry, as U+FFFD."""
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
 def _time_for(wait_s: float) -> bool:
     """Whether a pause of ``wait_s`` seconds leaves time before the deadline."""
     return anyio.current_effective_deadline() - anyio.current_time() > wait_s
+
+
+def _error_in(value: Any) -> Any:
+    """The error of a body: its own, or its first choice's (OpenRouter)."""
+    if not isinstance(value, dict):
+        return None
+    choices = value.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    return value.get("error") or (choice.get("error") if isinstance(choice, dict) else None)
 
 
 def _code_of(error: Any) -> int:
@@ -200,8 +222,11 @@ def _code_of(error: Any) -> int:
 
 
 def _failed(status: int, error: Any, retry_after: str | None) -> _Answer:
-    """Sort a failed call: an answer after all, transient, too long, or refused for good."""
-    details = error if isinstance(error, dict) else {}
+    """Sort a failed call: an answer after all, transient, too long, or refused for good.
+
+    ``error`` is the body's error object, or a bare message, or the whole body (SGLang, older vLLM).
+    """
+    details = error if isinstance(error, dict) else {"message": error}
     text = str(details.get("message", "")) + str(details.get("type", ""))
     if details.get("code") == "json_validate_failed":  # Groq: the model's output, not our request
         generation = details.get("failed_generation")

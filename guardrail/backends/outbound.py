@@ -7,21 +7,45 @@ a filter's own thread), so sessions are kept by loop.
 from __future__ import annotations
 
 import asyncio
+import io
 from typing import Final
 from weakref import WeakKeyDictionary
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
-__all__ = ["NETWORK_ERRORS", "Outbound"]
+from guardrail.errors import ConfigError
 
-NETWORK_ERRORS: Final = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
+__all__ = ["NETWORK_ERRORS", "Outbound", "bearer", "upload"]
+
+# aiohttp's pure-Python parser lets HttpProcessingError out where a body's framing is broken.
+NETWORK_ERRORS: Final = (aiohttp.ClientError, HttpProcessingError, OSError, asyncio.TimeoutError)
 """Everything aiohttp raises when a call fails on the network or on the protocol."""
+
+
+_LARGE: Final = 1 << 20  # aiohttp.payload.TOO_LARGE_BYTES_BODY, where its warning begins
+
+
+def bearer(api_key: str, name: str) -> str:
+    """The ``Authorization`` for a key; nothing for no key.
+
+    Raises ``ConfigError`` for one that no header can carry; ``name`` is its place in the configuration.
+    """
+    if not api_key.isprintable():
+        raise ConfigError(f"{name}: holds a line break or another control character; remove it")
+    return f"Bearer {api_key}" if api_key else ""
+
+
+def upload(body: bytes) -> bytes | io.BytesIO:
+    """The body as aiohttp wants it: one above 1 MiB as a file, which it writes piece by piece."""
+    return io.BytesIO(body) if len(body) > _LARGE else body
 
 
 class Outbound:
     """Hands out the running loop's session. ``read_timeout_s`` is the longest silence, in seconds."""
 
     def __init__(self, *, connect_timeout_s: float = 5.0, read_timeout_s: float = 600.0) -> None:
+        self.read_timeout_s = read_timeout_s
         self._timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=connect_timeout_s, sock_read=read_timeout_s
         )

@@ -35,6 +35,10 @@ def _action(value: object) -> object:
     )
 
 
+def _mode(value: object) -> object:
+    return "off" if value is False else value  # YAML reads a bare off as false
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,7 +56,7 @@ class _FrontMatter(_Strict):
     labels: dict[str, _Label]
     answer: AnswerForm = AnswerForm.JSON
     reasoning_effort: Effort = Effort.LOW
-    mode: Mode = Mode.ENFORCE
+    mode: Annotated[Mode, BeforeValidator(_mode)] = Mode.ENFORCE
     detectors: list[str] | dict[str, str] = {}
     phrases: dict[str, list[str]] = {}
 

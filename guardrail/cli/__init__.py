@@ -1,13 +1,14 @@
 """The ``guardrail`` command; one file a subcommand, imported when it is called.
 
-Exit codes besides a command's own: 64 for wrong usage, 78 for a configuration that cannot be used
-(sysexits.h), so that they are never taken for a verdict of ``guardrail check``.
+Exit codes besides a command's own: 64 for wrong usage, 70 for a bug of ours, 78 for a configuration
+that cannot be used (sysexits.h), so that they are never taken for a verdict of ``guardrail check``.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
+import traceback
 from typing import Final
 
 import click
@@ -17,9 +18,15 @@ from guardrail.errors import ConfigError
 __all__ = ["cli", "main"]
 
 EXIT_USAGE: Final = 64
+EXIT_CRASH: Final = 70
 EXIT_CONFIG: Final = 78
 
-_COMMANDS: Final = ("check", "config", "demo", "serve")
+_COMMANDS: Final = {  # with the first sentence of their help, which --help shows
+    "check": "Judge TEXT (- for standard input).",
+    "config": "Check a configuration file or print its schema.",
+    "demo": "Play a tour of guarded conversations on this machine, then stay up to be tried.",
+    "serve": "Serve the guarded proxy.",
+}
 
 
 class _Lazy(click.Group):
@@ -34,6 +41,10 @@ class _Lazy(click.Group):
         module = importlib.import_module(f"guardrail.cli.{cmd_name}")
         command: click.Command = module.command
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
 
 
 @click.group(cls=_Lazy)
@@ -54,3 +65,6 @@ def main() -> None:
     except ConfigError as error:
         click.echo(f"guardrail: {error}", err=True)
         sys.exit(EXIT_CONFIG)
+    except Exception:  # Python's own code for a crash is 1: a flag or a redaction
+        traceback.print_exc()
+        sys.exit(EXIT_CRASH)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -38,8 +39,7 @@ def command(text: str, stage: str, path: Path | None, as_json: bool) -> None:
 
     Exit code: 0 pass, 1 flag or redact, 2 block, 3 a check could not be made.
     """
-    if text == "-":
-        text = sys.stdin.read()
+    text = _text(text)
     config = load_config(path) if path else _starter()
     decision = anyio.run(_decide, config, text, Stage(stage))
     if as_json:
@@ -49,6 +49,14 @@ def command(text: str, stage: str, path: Path | None, as_json: bool) -> None:
     failed = any(isinstance(finding, Failure) for finding in decision.findings)
     unavailable = decision.unavailable or (failed and decision.action < Action.BLOCK)
     sys.exit(_UNAVAILABLE if unavailable else _EXIT[decision.action])
+
+
+def _text(argument: str) -> str:
+    raw = sys.stdin.buffer.read() if argument == "-" else os.fsencode(argument)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise click.UsageError("TEXT is not UTF-8, so it cannot be judged") from None
 
 
 def _starter() -> Config:

@@ -179,6 +179,7 @@ def _listen(port: int) -> socket.socket:
         listening.bind(("127.0.0.1", port))
     except OSError:  # taken: any other will do
         listening.bind(("127.0.0.1", 0))
+    listening.listen()  # the tour may ask before uvicorn has started: let it wait
     return listening
 
 

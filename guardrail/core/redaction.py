@@ -154,13 +154,37 @@ def locate(text: str, excerpts: Iterable[str], label: str) -> tuple[list[Span], 
     missing: list[str] = []
     for excerpt in excerpts:
         wanted = folded(excerpt).text.strip()
-        at = view.text.find(wanted) if wanted else -1
-        if at < 0:
+        stretches = _stretches(view.text, wanted) if wanted and wanted in view.text else []
+        if not stretches:
             missing.append(excerpt)
-        while at >= 0:
-            spans.append(Span(*view.to_raw(at, at + len(wanted)), label))
-            at = view.text.find(wanted, at + len(wanted))
+        spans.extend(Span(*view.to_raw(start, end), label) for start, end in stretches)
     return spans, missing
+
+
+def _stretches(text: str, wanted: str) -> list[tuple[int, int]]:
+    """What the occurrences of ``wanted`` cover, those that overlap included, in linear time."""
+    tail = wanted[-_period(wanted) :]
+    found: list[tuple[int, int]] = []
+    at = text.find(wanted)
+    while at >= 0:
+        end = at + len(wanted)
+        while text.startswith(tail, end):  # "aaaa" goes on for as long as the "a"s do
+            end += len(tail)
+        found.append((at, end))
+        at = text.find(wanted, end - len(wanted) + 1)
+    return found
+
+
+def _period(text: str) -> int:
+    """The smallest distance at which two occurrences of ``text`` can overlap, or its length."""
+    borders = [0]
+    border = 0
+    for char in text[1:]:
+        while border and char != text[border]:
+            border = borders[border - 1]
+        border += char == text[border]
+        borders.append(border)
+    return len(text) - border
 
 
 def merge(spans: Iterable[Span]) -> tuple[Span, ...]:

@@ -121,7 +121,7 @@ def read_answer(
     if text in policy.labels:
         return Verdict(policy, text, violation=policy.labels[text].violation)
     refused = len(text) <= _MAX_REFUSAL_CHARS and _REFUSAL.match(text) is not None
-    if refused and not _echoes(text.splitlines()[0], judged):
+    if refused and _copy(text.splitlines()[0]) not in _copies(judged):
         return Verdict(policy, JUDGE_REFUSAL, violation=True)
     read = _read_json if policy.answer is AnswerForm.JSON else _read_binary
     try:
@@ -275,28 +275,26 @@ def _lines_label(policy: Policy, lines: list[str], judged: str) -> str:
     """The label of an answer of several lines: its last line after an echo, or its first line before
     reasons. Label lines that the answer copies out of the judged text do not count.
     """
-    labels = [_line_label(policy, line) for line in lines]
+    copies = _copies(judged)
+    labels = [None if _copy(line) in copies else _line_label(policy, line) for line in lines]
+    if len({label for label in labels if label}) > 1:
+        raise MalformedVerdict("two lines name different labels")
     first, last = (labels[0], labels[-1]) if lines else (None, None)
-    if last is not None and not _echoes(lines[-1], judged):
-        if first is not None and first != last:
-            raise MalformedVerdict("the first and the last line name different labels")
-        between = lines[1:-1] if first is not None else lines[:-1]
-        if not between or _announces(policy, between, lines[-1], judged):
-            return last
-    elif first is not None and _REASONING_LINE.match(lines[1]) and not _echoes(lines[0], judged):
-        if any(label not in (None, first) for label in labels):
-            raise MalformedVerdict("two lines name different labels")
+    before = lines[1:-1] if first else lines[:-1]
+    if last and (not before or _announces(policy, before, lines[-1], copies)):
+        return last
+    if first and not last and _REASONING_LINE.match(lines[1]):
         return first
     raise MalformedVerdict("the answer is not a label")
 
 
-def _announces(policy: Policy, before: list[str], last: str, judged: str) -> bool:
+def _announces(policy: Policy, before: list[str], last: str, copies: frozenset[str]) -> bool:
     """Whether the last line is where a verdict is looked for: after an echo of the judged text, or at
     an echo of the policy's ``Answer (VALID or INVALID):``. After other text it is there by chance.
     """
     if _lists_labels(policy, last) or _lists_labels(policy, before[-1]):
         return True
-    return _CONTENT.match(before[0]) is not None or _echoes(before[0], judged)
+    return _CONTENT.match(before[0]) is not None or _copy(before[0]) in copies
 
 
 def _lists_labels(policy: Policy, line: str) -> bool:
@@ -307,10 +305,13 @@ def _lists_labels(policy: Policy, line: str) -> bool:
     return len(labels) > 1 and len(words) == len(labels) + words.count("or") > len(labels)
 
 
-def _echoes(line: str, judged: str) -> bool:
-    """Whether the line is a line of the judged text, give or take what models change in copying."""
-    wanted = folded(line).text.strip()
-    return any(folded(known).text.strip() == wanted for known in judged.splitlines())
+def _copy(line: str) -> str:
+    """The line without what models change when they copy it."""
+    return folded(line).text.strip()
+
+
+def _copies(judged: str) -> frozenset[str]:
+    return frozenset(_copy(line) for line in judged.splitlines())
 
 
 def _line_label(policy: Policy, line: str) -> str | None:

@@ -54,5 +54,7 @@ class Cascade:
         label = max((span.label for _, span in found), key=policy.action_of)
         spans = tuple(hit for hit in found if policy.action_of(hit[1].label) is Action.REDACT)
         if verdict.violation and verdict.action >= policy.action_of(label):
+            if not (verdict.excerpts or verdict.spans):
+                return verdict  # the judge named no place, so all of the text goes, not just the hits
             return replace(verdict, spans=verdict.spans + spans)
         return replace(verdict, label=label, violation=True, spans=spans, excerpts=())

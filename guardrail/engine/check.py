@@ -94,7 +94,8 @@ class GuardrailEngine:
         unknown = [policy_id for policy_id in policy_ids if policy_id not in self._addable]
         if unknown:
             raise UnreadableRequest("guardrails names an unknown policy", param="guardrails")
-        wanted = [self._addable[policy_id] for policy_id in dict.fromkeys(policy_ids)]
+        named = [self._addable[policy_id] for policy_id in dict.fromkeys(policy_ids)]
+        wanted = [policy for policy in named if policy.mode is not Mode.OFF]
         engine = copy(self)
         engine._policies = {  # noqa: SLF001 - a copy of this very object
             stage: (*own, *(p for p in wanted if stage in p.stages and p not in own))
@@ -178,7 +179,10 @@ class GuardrailEngine:
         if self._sinks:
             record = DecisionRecord(decision, time.time(), dialect, text, checks, cancelled)
             for sink in self._sinks:
-                sink.record(record)
+                try:
+                    sink.record(record)
+                except Exception as error:  # a broken sink stops neither the answer nor other sinks
+                    _log.error("sink %s failed: %s", type(sink).__name__, type(error).__name__)
 
     async def _findings(self, policies: Sequence[Policy], subject: Subject) -> list[Finding]:
         digest = subject.digest()
@@ -222,7 +226,8 @@ class GuardrailEngine:
         started = time.perf_counter()
         try:
             call = partial(self._classifier.classify, policy, subject)
-            verdict, shared = await self._flights.run(key, call)
+            # By id too: two policies may have one body and yet different labels.
+            verdict, shared = await self._flights.run(f"{policy.id}:{key}", call)
         except ClassifierError as error:
             code = error.code
             violation = isinstance(error, MalformedVerdict) and error.violation

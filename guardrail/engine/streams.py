@@ -3,7 +3,8 @@
 Events are kept in the order in which they came. One leaves when all text it carries was released, so
 an answer that passes leaves byte for byte as it came. A channel ends when its choice ends, or when
 another channel of the same choice begins (thinking, then answering); if it is taken up again, its
-earlier end is read along as context.
+earlier end is read along as context. A whole channel ends with its choice only, however often it is
+interrupted (tool calls side by side).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from guardrail.core.conversation import Conversation, Kind, Segment, Subject, Turn
-from guardrail.core.decision import Decision, Finding, strictest
+from guardrail.core.decision import Decision, Failure, Finding, strictest
 from guardrail.core.policy import Action, Stage
 from guardrail.core.redaction import Span, redact_segment
 from guardrail.core.stream import Check, Command, Release, StreamGuard
@@ -75,6 +76,7 @@ class _Lane:
     released: int = 0
     spans: list[Span] = field(default_factory=list)
     redacted: str = ""  # of a whole lane
+    judged: list[str] = field(default_factory=list)
 
 
 class Ready(NamedTuple, Generic[E, P]):
@@ -125,7 +127,6 @@ class StreamedAnswer(Generic[E, P]):
         self._queue: deque[_Queued[E, P]] = deque()
         self._waiter: anyio.Event | None = None
         self._findings: dict[str, Finding] = {}
-        self._texts: list[str] = []
         self._unreadable: dict[str, None] = {}
         self._checking = 0
         self.held = 0
@@ -169,13 +170,15 @@ class StreamedAnswer(Generic[E, P]):
 
     def finish(self, choice: int) -> None:
         """No more text will come for this choice."""
-        lane = self._current.pop(choice, None)
-        if lane is not None:
-            self._obey(lane, lane.guard.close())
+        self._current.pop(choice, None)
+        if choice not in self.halted:
+            for lane in self._lanes:
+                if lane.choice == choice:
+                    self._obey(lane, lane.guard.close())
 
     def finish_all(self) -> None:
         """No more text will come at all."""
-        for choice in list(self._current):
+        for choice in dict.fromkeys(lane.choice for lane in self._lanes):
             self.finish(choice)
 
     async def settled(self) -> None:
@@ -192,7 +195,8 @@ class StreamedAnswer(Generic[E, P]):
             if not self._checking:
                 for choice, lane in list(self._current.items()):
                     if not lane.whole:
-                        self.finish(choice)
+                        del self._current[choice]
+                        self._obey(lane, lane.guard.close())
             if not self._checking:
                 return
             await self._wait()
@@ -228,20 +232,23 @@ class StreamedAnswer(Generic[E, P]):
 
     @property
     def text(self) -> str:
-        """The judged text of every channel, for the record."""
-        return "\n".join(self._texts)
+        """The judged text, one channel a line, for the record."""
+        return "\n".join("".join(lane.judged) for lane in self._lanes if lane.judged)
 
     def _enter(self, piece: P) -> _Lane:
-        """Make the piece's channel the current one of its choice; the one before it ends."""
+        """Make the piece's channel the current one of its choice; the one before it ends, if not whole."""
         key = (piece.choice, piece.channel)
         before = self._current.get(piece.choice)
-        if before is not None:
+        if before is not None and not before.whole:
             self._obey(before, before.guard.close())
         earlier = self._latest.get(key)
+        if earlier is not None and not earlier.guard.closed:
+            self._current[piece.choice] = earlier
+            return earlier
         whole = piece.whole or self._rules.window is None
         guard = StreamGuard(
             None if whole else self._rules.window,
-            0 if whole else self._rules.overlap,
+            self._rules.overlap,
             earlier.guard.preceding if earlier else "",
         )
         lane = _Lane(piece.choice, piece.channel, piece.kind, whole, guard)
@@ -267,7 +274,7 @@ class StreamedAnswer(Generic[E, P]):
         if lane.whole and release.spans:
             segment = Segment(release.original, (), lane.kind)
             lane.redacted = redact_segment(segment, release.spans)
-        self._texts.append(release.original)
+        lane.judged.append(release.original)
         lane.released += len(release.original)
         if not lane.whole:
             self.held -= len(release.original)
@@ -291,11 +298,11 @@ class StreamedAnswer(Generic[E, P]):
         self._checking -= 1
         for finding in decision.findings:
             known = self._findings.get(finding.policy.id)
-            if known is None or finding.action >= known.action:
+            if known is None or _weight(finding) >= _weight(known):
                 self._findings[finding.policy.id] = finding
         if lane.choice not in self.halted:
             if decision.action is Action.BLOCK:
-                self._texts.append(check.text)
+                lane.judged.append(check.text)
             self._obey(lane, lane.guard.settle(decision))
         await self._on_ready()
         if self._waiter is not None:
@@ -305,6 +312,11 @@ class StreamedAnswer(Generic[E, P]):
     async def _wait(self) -> None:
         self._waiter = anyio.Event()
         await self._waiter.wait()
+
+
+def _weight(finding: Finding) -> tuple[Action, bool]:
+    """What is kept of several findings: the strictest, and a check that failed before one that was made."""
+    return finding.action, isinstance(finding, Failure)
 
 
 def _free(piece: Piece, lane: _Lane, start: int) -> bool:

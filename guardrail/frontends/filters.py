@@ -58,6 +58,12 @@ class _Filter:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
     def __call__(self, content: Content) -> Content:
         """The same as ``invoke``."""
         return self.invoke(content)
@@ -94,10 +100,21 @@ class _Filter:
 
     def close(self) -> None:
         """Close connections, files and the filter's thread."""
-        if self._on_close is not None:
-            self._run(self._on_close)
-        self._thread.close()
-        self._portal = None
+        try:
+            if self._on_close is not None:
+                self._run(self._on_close)
+        finally:
+            self._thread.close()
+            self._portal = None
+
+    async def aclose(self) -> None:
+        """``close``, and the connections that asynchronous calls have opened in the running loop."""
+        try:
+            if self._on_close is not None:
+                await self._on_close()
+        finally:
+            if self._portal is not None:
+                self.close()
 
     def _run(self, call: Callable[[], Awaitable[R]]) -> R:
         with self._starting:

@@ -70,9 +70,9 @@ _ITEM_NAMES: Final[Mapping[str, Sequence[_Way]]] = {
     "function_call": (("name",),),
 }
 _ITEM_SHAPES: Final[Mapping[str, _Shape]] = {
-    "reasoning_details": dict.fromkeys(["id", "type", "format", "index", "signature", "text", "summary"]),
+    "reasoning_details": dict.fromkeys(["id", "type", "format", "signature", "text", "summary"]),
     "tool_calls": {
-        **dict.fromkeys(["id", "type", "index"]),
+        **dict.fromkeys(["id", "type"]),
         "function": dict.fromkeys(["name", "arguments"]),
         "custom": dict.fromkeys(["name", "input"]),
     },

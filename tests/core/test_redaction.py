@@ -98,6 +98,31 @@ class TestLocate:
         spans, _ = locate("ab AB a\u200bb", ["ab"], "P1")
         assert [(s.start, s.end) for s in spans] == [(0, 2), (3, 5), (6, 9)]
 
+    @pytest.mark.parametrize(
+        ("text", "excerpt", "left"),
+        [
+            ("1 1 1 0", "1 1", " 0"),
+            ("ababa!", "aba", "!"),
+            ("aaaaa", "aa", ""),
+            ("xabaabaab", "abaab", "x"),
+            ("abacabacabad", "abacaba", "d"),
+            ("abcabcab-abcabc", "abcabc", "ab-"),
+        ],
+    )
+    def test_occurrences_that_overlap_go_as_a_whole(self, text, excerpt, left):
+        spans, _ = locate(text, [excerpt], "P1")
+        assert "".join(c for i, c in enumerate(text) if i not in covered(spans)) == left
+
+    @given(st.text("ab", max_size=30), st.text("ab", min_size=1, max_size=6))
+    def test_covers_exactly_the_occurrences(self, text, excerpt):
+        spans, _ = locate(text, [excerpt], "P1")
+        starts = [i for i in range(len(text)) if text.startswith(excerpt, i)]
+        assert covered(spans) == {i + k for i in starts for k in range(len(excerpt))}
+
+    def test_a_long_repetitive_excerpt_is_found_as_a_whole(self):
+        spans, _ = locate("a" * 200_000, ["a" * 100_000], "P1")
+        assert covered(spans) == set(range(200_000))
+
     @pytest.mark.parametrize("excerpt", ["elsewhere", "", " \n", "\u200b", "\u0301"])
     def test_an_excerpt_that_is_not_there_is_reported(self, excerpt):
         assert locate("some text", [excerpt, "text"], "P1") == ([Span(5, 9, "P1")], [excerpt])

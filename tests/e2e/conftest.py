@@ -40,7 +40,7 @@ POLICY = """\
 id: {id}
 title: {id}
 version: 1.0.0
-stages: [{stages}]
+stages: [input, output]
 labels:
   OK: {{violation: false}}
   FLG: {{violation: true, action: flag}}
@@ -48,15 +48,15 @@ labels:
   BLK: {{violation: true, action: block}}
 answer: json
 reasoning_effort: low
+mode: {mode}
 ---
 # {id}
-Answer with one JSON object: {{"violation": 0 or 1, "label": "OK|FLG|RED|BLK", "rationale": "...", "excerpts": []}}
+Answer with one JSON object: {{"violation": 0 or 1, "label": "OK|FLG|RED|BLK", "excerpts": ["..."]}}
 """
 
 
-
 def ruling(violation: int, label: str | None, **extra: Any) -> bytes:
-    """A verdict without token counts: the fakes' constant one would look like a cut prompt when it is long."""
+    """A verdict without token counts: the fakes' constant one makes a long prompt look cut off."""
     body = json.loads(verdict(violation, label, **extra))
     del body["usage"]
     return json.dumps(body).encode()
@@ -152,7 +152,9 @@ def start_process(command: list[str], log_file: Path, port: int, **popen: Any) -
     """Start a server and wait until its port takes connections."""
     with log_file.open("wb") as log:
         process = Process(
-            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **popen), log_file, port
+            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **popen),
+            log_file,
+            port,
         )
 
     def listening() -> bool:
@@ -230,10 +232,10 @@ class Proxy:
         self.process.stop()
 
 
-def write_policies(folder: Path, ids: dict[str, str]) -> None:
-    for policy_id, stages in ids.items():
+def write_policies(folder: Path, modes: dict[str, str]) -> None:
+    for policy_id, mode in modes.items():
         (folder / policy_id).mkdir(parents=True)
-        text = POLICY.format(id=policy_id, stages=stages)
+        text = POLICY.format(id=policy_id, mode=mode)
         (folder / policy_id / "policy.md").write_text(text, encoding="utf-8")
 
 
@@ -273,10 +275,16 @@ class Proxies:
             raise failures[0]
 
 
-def start_proxy(folder: Path, judge: WordJudge, upstream: FakeUpstream, changes: dict[str, Any]) -> Proxy:
-    """Write a configuration and policies into ``folder`` and serve them."""
+def start_proxy(
+    folder: Path,
+    judge: WordJudge,
+    upstream: FakeUpstream,
+    changes: dict[str, Any],
+    modes: dict[str, str] | None = None,
+) -> Proxy:
+    """Write a configuration and policies into ``folder`` and serve them; to be stopped by the caller."""
     folder.mkdir(parents=True)
-    write_policies(folder / "policies", {"house": "input, output", "extra": "input, output"})
+    write_policies(folder / "policies", {"house": "enforce", "extra": "enforce", **(modes or {})})
     port = free_port()
     config = {
         "version": 1,

@@ -9,7 +9,19 @@ import httpx
 import openai
 import pytest
 
-from tests.e2e.conftest import CALM, CHAT, MARK, REFUSAL, Proxies, Proxy
+from tests.e2e.conftest import (
+    CALLER_KEY,
+    CALM,
+    CHAT,
+    JUDGE_KEY,
+    MARK,
+    REFUSAL,
+    SERVER_KEY,
+    Proxies,
+    Proxy,
+    until,
+)
+from tests.fakes import stream
 
 STREAMING = pytest.mark.parametrize("streaming", [False, True], ids=["unary", "stream"])
 OPEN = {"on_error": {"input": "open", "output": "open"}}
@@ -165,7 +177,9 @@ class TestOutput:
         assert after["action"] == "block"
         assert finding(after) == ("BLK", "block", "judged", None)
 
-    def test_a_closed_outage_is_503_and_the_answer_is_kept_back(self, proxy: Proxy, streaming: bool) -> None:
+    def test_a_closed_outage_is_503_and_the_answer_is_kept_back(
+        self, proxy: Proxy, streaming: bool
+    ) -> None:
         proxy.upstream.text = "An answer with an outageword inside."
         got = talk(proxy, "hello", streaming=streaming)
         assert isinstance(got.error, openai.InternalServerError)
@@ -242,14 +256,10 @@ class TestMidStream:
         proxy.upstream.script.append(_endless(f"{self.BEFORE}blockword {self.BEFORE}"))
         got = talk(proxy, "hello", streaming=True)
         assert got.finish == "content_filter"
-        from tests.e2e.conftest import until
-
         until(lambda: proxy.upstream.seen[-1].cancelled, "the upstream is cancelled")
 
 
 def _endless(text: str) -> Any:
-    from tests.fakes import stream
-
     say = stream([word + " " for word in text.split(" ")])
     assert say.chunks is not None
     say.chunks.extend(say.chunks[1:-2] * 1000)
@@ -257,26 +267,29 @@ def _endless(text: str) -> Any:
     return say
 
 
+ERROR_STYLE = {"refusal": {"input": {"style": "error"}, "output": {"style": "error", "status": 422}}}
+
+
 @STREAMING
 class TestErrorStyle:
-    STYLE = {"refusal": {"input": {"style": "error"}, "output": {"style": "error", "status": 422}}}
-
     def test_a_blocked_prompt_is_an_error_that_sdks_do_not_retry(
         self, proxies: Proxies, streaming: bool
     ) -> None:
-        proxy = proxies(**self.STYLE)
+        proxy = proxies(**ERROR_STYLE)
         got = talk(proxy, "a blockword", streaming=streaming)
         assert isinstance(got.error, openai.BadRequestError)
         assert got.error.code == "content_filter"
         body: Any = got.error.body
         assert body["message"] == REFUSAL
-        assert body["innererror"]["content_filter_result"] == {"house": {"filtered": True, "detected": True}}
+        assert body["innererror"]["content_filter_result"] == {
+            "house": {"filtered": True, "detected": True}
+        }
         assert got.headers["x-guardrail-decision"] == "block"
 
     def test_a_blocked_answer_is_an_error_with_the_status_asked_for(
         self, proxies: Proxies, streaming: bool
     ) -> None:
-        proxy = proxies(**self.STYLE)
+        proxy = proxies(**ERROR_STYLE)
         proxy.upstream.text = "Take a blockword first."
         got = talk(proxy, "hello", streaming=streaming)
         assert isinstance(got.error, openai.UnprocessableEntityError)
@@ -322,23 +335,18 @@ def test_the_rationale_and_the_match_never_reach_the_client(proxy: Proxy, stream
     raw = proxy.post({"messages": [{"role": "user", "content": "a blockword"}], "stream": streaming})
     assert raw.status_code == 200
     seen_by_client = raw.text + str(raw.headers)
-    assert "r." not in [part.strip('"') for part in seen_by_client.split('":')]
     assert "rationale" not in seen_by_client
     assert "blockword" not in seen_by_client
     assert "BLK" not in seen_by_client
 
 
 def test_the_callers_credentials_reach_the_upstream_and_never_the_judge(proxy: Proxy) -> None:
-    from tests.e2e.conftest import CALLER_KEY, JUDGE_KEY
-
     talk(proxy, "hello", streaming=False)
     assert proxy.upstream.seen[-1].headers["Authorization"] == f"Bearer {CALLER_KEY}"
     assert {s.headers["Authorization"] for s in proxy.judge.seen} == {f"Bearer {JUDGE_KEY}"}
 
 
 def test_a_configured_key_replaces_the_callers(proxies: Proxies) -> None:
-    from tests.e2e.conftest import SERVER_KEY
-
     proxy = proxies(upstream={"api_key": SERVER_KEY})
     raw = proxy.http.post(
         CHAT,

@@ -71,7 +71,10 @@ UNREADABLE = {
     "role null": (b'{"messages": [{"role": null, "content": "hello"}]}', "messages[0]"),
     "role a list": (b'{"messages": [{"role": ["user"], "content": "hello"}]}', "messages[0]"),
     "content a number": (b'{"messages": [{"role": "user", "content": 5}]}', "messages[0].content"),
-    "content an object": (b'{"messages": [{"role": "user", "content": {"text": "x"}}]}', "messages[0].content"),
+    "content an object": (
+        b'{"messages": [{"role": "user", "content": {"text": "x"}}]}',
+        "messages[0].content",
+    ),
     "content true": (b'{"messages": [{"role": "user", "content": true}]}', "messages[0].content"),
     "a part that is a number": (
         b'{"messages": [{"role": "user", "content": [5]}]}',
@@ -221,7 +224,7 @@ class TestEncodings:
 
 
 class TestUnreadableParts:
-    CONTENT = [{"type": "text", "text": "what is this?"}, IMAGE]
+    CONTENT = ({"type": "text", "text": "what is this?"}, IMAGE)
     PATH = "$.messages[0].content[1]"
 
     def ask(self, proxy: Proxy, **more: Any) -> httpx.Response:
@@ -247,7 +250,7 @@ class TestUnreadableParts:
         assert answer.json()["choices"][0]["message"]["content"] == CALM
         assert answer.headers["x-guardrail-decision"] == rule
         assert answer.headers["x-guardrail-unjudged"] == self.PATH
-        assert proxy.upstream.seen[-1].json["messages"][0]["content"] == self.CONTENT
+        assert proxy.upstream.seen[-1].json["messages"][0]["content"] == [*self.CONTENT]
         before, _ = proxy.recorded(answer.headers["x-guardrail-id"], "input", "output")
         assert (before["action"], before["unjudged"]) == (rule, [self.PATH])
 
@@ -321,12 +324,16 @@ class TestPaths:
     )
     @pytest.mark.parametrize("method", ["GET", "POST"])
     def test_a_path_that_reads_two_ways_is_refused(self, proxy: Proxy, method: str, target: str) -> None:
-        raw = exchange(proxy, f"{method} {target} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n".encode())
+        raw = exchange(
+            proxy, f"{method} {target} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n".encode()
+        )
         assert raw.split(b" ")[1] in (b"400", b"403")
         assert b'"error"' in raw
         assert_nothing_happened(proxy)
 
-    @pytest.mark.parametrize("path", ["/v1/chat/completions/", "/chat/completions", "/v1/chat/completion%73"])
+    @pytest.mark.parametrize(
+        "path", ["/v1/chat/completions/", "/chat/completions", "/v1/chat/completion%73"]
+    )
     def test_another_spelling_of_the_route_is_guarded_too(self, proxy: Proxy, path: str) -> None:
         answer = proxy.http.post(path, json={"messages": [{"role": "user", "content": "a blockword"}]})
         assert answer.headers["x-guardrail-decision"] == "block"
@@ -365,7 +372,9 @@ def exchange(proxy: Proxy, raw: bytes, *, pause_s: float = 0.0, piece: int = 0) 
         while part := client.recv(65536):
             got += part
             head, found, rest = got.partition(b"\r\n\r\n")
-            length = [v for k, _, v in (h.partition(b": ") for h in head.split(b"\r\n")) if k == b"content-length"]
+            length = [
+                v for k, _, v in (h.partition(b": ") for h in head.split(b"\r\n")) if k == b"content-length"
+            ]
             if found and length and len(rest) >= int(length[0]):
                 break
         return got
@@ -381,7 +390,8 @@ class TestBelowHttp:
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: abc\r\n\r\n",
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n"
             b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}",
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n"
+            b"content-length: 3\r\n\r\n{}",
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nZZ\r\n{}",
             b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-bad\x00: y\r\ncontent-length: 2\r\n\r\n{}",
         ],
@@ -440,7 +450,12 @@ class TestBelowHttp:
         assert "Expect" not in proxy.upstream.seen[-1].headers
 
     def test_hop_by_hop_headers_are_not_passed_on(self, proxy: Proxy) -> None:
-        hop = {"connection": "keep-alive, x-secret-hop", "x-secret-hop": "1", "te": "trailers", "x-kept": "1"}
+        hop = {
+            "connection": "keep-alive, x-secret-hop",
+            "x-secret-hop": "1",
+            "te": "trailers",
+            "x-kept": "1",
+        }
         assert proxy.post({"messages": [HELLO]}, headers=hop).status_code == 200
         sent = {name.lower() for name in proxy.upstream.seen[-1].headers}
         assert not sent & {"x-secret-hop", "te", "keep-alive"}
@@ -456,7 +471,9 @@ class TestBelowHttp:
     def test_a_client_that_hangs_up_in_its_body_leaves_nothing_behind(self, proxy: Proxy) -> None:
         for cut in (b"", b'{"messages": [{"role": "us'):
             with socket.create_connection(("127.0.0.1", proxy.port), 15) as client:
-                client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n" + cut)
+                client.sendall(
+                    b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n" + cut
+                )
         assert proxy.post({"messages": [HELLO]}).status_code == 200
         assert len(proxy.upstream.seen) == 1
 

@@ -1,4 +1,4 @@
-"""An upstream, a judge or a client that breaks: what the client gets, what is cancelled, what is recorded."""
+"""An upstream, a judge or a client that breaks: what is answered, cancelled and recorded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ import pytest
 from tests.e2e.conftest import (
     CALM,
     CHAT,
+    MARK,
+    WORDS,
     Proxies,
     Proxy,
     WordJudge,
@@ -107,7 +109,9 @@ class TestUpstream:
                 pass
 
     @STREAMING
-    def test_that_answers_html_passes_it_on_and_names_it_unjudged(self, proxy: Proxy, streaming: bool) -> None:
+    def test_that_answers_html_passes_it_on_and_names_it_unjudged(
+        self, proxy: Proxy, streaming: bool
+    ) -> None:
         page = b"<html><body>The weather</body></html>"
         proxy.upstream.script.append(Say(page, headers=HTML))
         answer = proxy.post(body(streaming=streaming))
@@ -141,7 +145,13 @@ class TestUpstream:
 
     @pytest.mark.parametrize(
         "broken",
-        [b"data: {broken\n\n", b"data: hello\n\n", b"data: []\n\n", b"data: 5\n\n", b'data: {"choices": [5]}\n\n'],
+        [
+            b"data: {broken\n\n",
+            b"data: hello\n\n",
+            b"data: []\n\n",
+            b"data: 5\n\n",
+            b'data: {"choices": [5]}\n\n',
+        ],
     )
     def test_that_sends_a_broken_event_is_cut_there(self, proxy: Proxy, broken: bytes) -> None:
         chunks = [chunk({"content": word + " "}) for word in LONG.split()]
@@ -172,7 +182,11 @@ class TestUpstream:
             {"choices": [{"delta": {"tool_calls": 5}}]},
             {"choices": [{"delta": {"tool_calls": ["blockword"]}}]},
             {"choices": [{"delta": {"tool_calls": {"function": {"arguments": "blockword"}}}}]},
-            {"choices": [{"delta": {"tool_calls": [{"index": [], "function": {"arguments": "blockword"}}]}}]},
+            {
+                "choices": [
+                    {"delta": {"tool_calls": [{"index": [], "function": {"arguments": "blockword"}}]}}
+                ]
+            },
             {"choices": [{"delta": {"tool_calls": [{"function": "blockword"}]}}]},
             {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": {"a": "blockword"}}}]}}]},
             {"choices": [{"delta": {"tool_calls": [{"custom": "blockword"}]}}]},
@@ -194,7 +208,7 @@ class TestUpstream:
     def test_odd_shapes_neither_crash_nor_smuggle(
         self, proxies: Proxies, streaming: bool, value: dict[str, Any]
     ) -> None:
-        """Every answer is judged, refused as unreadable, or (here) blocked because a part is not readable."""
+        """Each is judged, or refused as unreadable, or (here) blocked because a part is not readable."""
         proxy = proxies(unreadable="block")
         if streaming:
             end = chunk({}, finish_reason="stop")
@@ -243,11 +257,12 @@ class TestUpstream:
         until(lambda: proxy.upstream.seen[-1].cancelled, "the upstream is cancelled")
 
 
-class TestJudge:
-    QUICK = {"classifier": {"timeout_s": 0.4}}
+QUICK = {"classifier": {"timeout_s": 0.4}}
 
+
+class TestJudge:
     def test_that_hangs_fails_closed_after_its_time(self, proxies: Proxies) -> None:
-        proxy = proxies(**self.QUICK)
+        proxy = proxies(**QUICK)
         answer = proxy.post(body("a hangword"))
         assert_error(answer, 503, "guardrail_unavailable")
         assert answer.headers["x-guardrail-degraded"] == "house=timeout"
@@ -255,22 +270,24 @@ class TestJudge:
         assert proxy.upstream.seen == []
 
     @STREAMING
-    def test_that_hangs_fails_open_where_that_was_asked_for(self, proxies: Proxies, streaming: bool) -> None:
-        proxy = proxies(**self.QUICK, on_error={"input": {"default": "closed", "timeout": "open"}})
+    def test_that_hangs_fails_open_where_that_was_asked_for(
+        self, proxies: Proxies, streaming: bool
+    ) -> None:
+        proxy = proxies(**QUICK, on_error={"input": {"default": "closed", "timeout": "open"}})
         answer = proxy.post(body("a hangword", streaming=streaming))
         assert answer.status_code == 200
         assert answer.headers["x-guardrail-degraded"] == "house=timeout"
         assert len(proxy.upstream.seen) == 1
 
     def test_that_hangs_in_mid_stream_cuts_it(self, proxies: Proxies) -> None:
-        proxy = proxies(**self.QUICK)
+        proxy = proxies(**QUICK)
         proxy.upstream.text = LONG + "and a hangword"
         text = assert_cut(proxy.post(body(streaming=True)), "guardrail_unavailable")
         assert text
         assert LONG.startswith(text)
 
     def test_that_drips_its_answer_runs_out_of_time(self, proxies: Proxies) -> None:
-        proxy = proxies(**self.QUICK)
+        proxy = proxies(**QUICK)
         whole = verdict(0, None)
         drip = Say(chunks=[whole[i : i + 1] for i in range(len(whole))], pause_s=0.02)
         proxy.judge.script.append(drip)
@@ -347,13 +364,17 @@ class TestJudge:
             proxy.stop()
 
 
+def request(sent: dict[str, Any], path: str = CHAT, connection: str = "keep-alive") -> bytes:
+    raw = json.dumps(sent).encode()
+    head = f"POST {path} HTTP/1.1\r\nhost: x\r\nconnection: {connection}\r\n"
+    return f"{head}content-length: {len(raw)}\r\n\r\n".encode() + raw
+
+
 @contextmanager
 def calling(proxy: Proxy, sent: dict[str, Any], *, path: str = CHAT) -> Iterator[socket.socket]:
     """A raw connection that has sent its request; hangs up at the end of the block."""
-    raw = json.dumps(sent).encode()
-    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(raw)}\r\n\r\n".encode()
     with socket.create_connection(("127.0.0.1", proxy.port), 15) as client:
-        client.sendall(head + raw)
+        client.sendall(request(sent, path))
         yield client
 
 
@@ -415,14 +436,16 @@ class TestClientThatHangsUp:
 
     def test_others_that_wait_for_the_same_verdict_still_get_it(self, proxy: Proxy) -> None:
         """Identical checks share one call; when its leader hangs up, another one leads."""
-        with calling(proxy, body("the same lateword")):
-            until(lambda: proxy.judge.seen, "the first is being judged")
-            other = calling(proxy, body("the same lateword"))
-            client = other.__enter__()
-        try:
-            assert b"HTTP/1.1 200 " in read_until(client, CALM.encode())
-        finally:
-            other.__exit__(None, None, None)
+        proxy.judge.script.append(WORDS["hangword"])
+        with ExitStack() as calls:
+            with calling(proxy, body("the same prompt")):
+                until(lambda: proxy.judge.seen, "the first is being judged")
+                other = calls.enter_context(calling(proxy, body("the same prompt")))
+                assert proxy.post(body()).status_code == 200  # when this is through, the other one waits
+                assert [text for text in proxy.judge.judged if text.startswith("the same")] == [
+                    "the same prompt"
+                ]
+            assert b"HTTP/1.1 200 " in read_until(other, CALM.encode())
 
     def test_on_an_allowed_path_too(self, proxies: Proxies) -> None:
         proxy = proxies(paths={"allow": ["/v1/completions"]})
@@ -434,13 +457,15 @@ class TestClientThatHangsUp:
         until(lambda: proxy.upstream.seen[-1].cancelled, "the upstream is cancelled")
 
     def test_fifty_at_once(self, proxy: Proxy) -> None:
-        for n in range(50):
-            say = stream([f"word{n} "] * 2000)
-            say.pause_s = 0.001
-            proxy.upstream.script.append(say)
-            with calling(proxy, body(f"hello {n}", streaming=True)) as client:
-                if n % 3:
-                    read_until(client, b"HTTP/1.1 200")
+        say = stream(["word "] * 5000)
+        say.pause_s = 0.002
+        proxy.upstream.script.extend([say] * 50)
+        with ExitStack() as calls:
+            clients = [
+                calls.enter_context(calling(proxy, body(f"hello {n}", streaming=True))) for n in range(50)
+            ]
+            for client in clients[::3]:
+                read_until(client, b"HTTP/1.1 200")
         until(lambda: proxy.upstream.open_now == 0, "every upstream request is over")
         until(lambda: proxy.judge.open_now == 0, "every check is over")
         proxy.upstream.script.clear()
@@ -456,9 +481,7 @@ class TestSlowClients:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.settimeout(15)
             client.connect(("127.0.0.1", proxy.port))
-            raw = json.dumps(body(streaming=True)).encode()
-            head = f"POST {CHAT} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {len(raw)}\r\n\r\n"
-            client.sendall(head.encode() + raw)
+            client.sendall(request(body(streaming=True), connection="close"))
             got = b""
             while part := client.recv(2048):
                 got += part
@@ -500,26 +523,29 @@ def test_many_streams_at_once_do_not_mix(proxy: Proxy) -> None:
 
     usual, proxy.upstream.default = proxy.upstream.default, answer
     try:
-        kinds = ["plain", "red", "blk"]
-        calls = [(n, kinds[n % 3], calling(proxy, body(f"{kinds[n % 3]} n{n}n", streaming=True))) for n in range(40)]
-        clients = [(n, kind, call, call.__enter__()) for n, kind, call in calls]
-        for n, kind, call, client in clients:
-            raw = dechunked(read_until(client, b"0\r\n\r\n").partition(b"\r\n\r\n")[2]).decode()
-            call.__exit__(None, None, None)
-            events = [json.loads(line[6:]) for line in raw.splitlines() if line.startswith("data: {")]
-            text = "".join(e["choices"][0]["delta"].get("content") or "" for e in events)
-            reason = events[-1]["choices"][0]["finish_reason"]
-            whole = texts[kind].format(n=f"n{n}n")
-            assert raw.endswith("data: [DONE]\n\n")
-            if kind == "blk":
-                assert reason == "content_filter"
-                assert whole.startswith(text)
-                assert "blockword" not in text
-            else:
-                assert reason == "stop"
-                assert text.strip() == whole.strip().replace("redactword", "[REDACTED:RED]")
+        with ExitStack() as calls:
+            clients = []
+            for n in range(40):
+                kind = ("plain", "red", "blk")[n % 3]
+                asked = body(f"{kind} n{n}n", streaming=True)
+                clients.append((kind, f"n{n}n", calls.enter_context(calling(proxy, asked))))
+            answers = [(kind, n, read_until(client, b"0\r\n\r\n")) for kind, n, client in clients]
     finally:
         proxy.upstream.default = usual
+    for kind, n, got in answers:
+        raw = dechunked(got.partition(b"\r\n\r\n")[2]).decode()
+        events = [json.loads(line[6:]) for line in raw.splitlines() if line.startswith("data: {")]
+        text = "".join(e["choices"][0]["delta"].get("content") or "" for e in events)
+        reason = events[-1]["choices"][0]["finish_reason"]
+        whole = texts[kind].format(n=n)
+        assert raw.endswith("data: [DONE]\n\n")
+        if kind == "blk":
+            assert reason == "content_filter"
+            assert whole.startswith(text)
+            assert "blockword" not in text
+        else:
+            assert reason == "stop"
+            assert text.strip() == whole.strip().replace("redactword", MARK)
 
 
 def test_a_server_that_is_told_to_end_records_the_stream_it_cuts(

@@ -180,9 +180,7 @@ class TestStreamHelper:
 
     def test_a_pydantic_model_is_parsed_from_the_stream(self, proxy: Proxy, client: openai.OpenAI) -> None:
         proxy.upstream.text = '{"city": "redactword", "degrees": 3}'
-        with client.chat.completions.stream(
-            model="m", messages=HELLO, response_format=Weather
-        ) as events:
+        with client.chat.completions.stream(model="m", messages=HELLO, response_format=Weather) as events:
             final = events.until_done().get_final_completion()
         assert final.choices[0].message.parsed == Weather(city=f"{MARK}", degrees=3)
 
@@ -245,7 +243,11 @@ class TestToolCalls:
         proxy.upstream.script.append(with_calls(args, '{"who": "Bo"}'))
         answer = client.chat.completions.create(model="m", messages=HELLO, tools=TOOLS)
         calls: Any = answer.choices[0].message.tool_calls
-        assert json.loads(calls[0].function.arguments) == {"who": f'a "{MARK}" b', "seats": 2, "list": [MARK]}
+        assert json.loads(calls[0].function.arguments) == {
+            "who": f'a "{MARK}" b',
+            "seats": 2,
+            "list": [MARK],
+        }
         assert calls[1].function.arguments == '{"who": "Bo"}'
 
     def test_a_blocked_call_never_reaches_the_client(self, proxy: Proxy, client: openai.OpenAI) -> None:
@@ -292,7 +294,7 @@ class TestToolCalls:
         proxy.upstream.script.append(Say(headers=EVENTS, chunks=(say.chunks or [])[:-3], drop=True))
         raw = proxy.post({"model": "m", "stream": True, "messages": HELLO, "tools": TOOLS})
         # The stream broke off inside the call: what was judged may leave, but never as a finished call.
-        assert "finish_reason\": \"tool_calls" not in raw.text
+        assert 'finish_reason": "tool_calls' not in raw.text
         assert "[DONE]" not in raw.text
         assert "upstream_unavailable" in raw.text
 
@@ -376,7 +378,9 @@ class TestLogProbabilities:
 
     @staticmethod
     def logprobs(*tokens: str) -> dict[str, Any]:
-        spelled = [{"token": t, "logprob": -0.5, "bytes": list(t.encode()), "top_logprobs": []} for t in tokens]
+        spelled = [
+            {"token": t, "logprob": -0.5, "bytes": list(t.encode()), "top_logprobs": []} for t in tokens
+        ]
         return {"content": spelled, "refusal": None}
 
     def test_they_pass_with_an_answer_that_passes(self, proxy: Proxy, client: openai.OpenAI) -> None:
@@ -401,7 +405,9 @@ class TestLogProbabilities:
             event = json.loads(chunk({"content": word})[6:])
             event["choices"][0]["logprobs"] = self.logprobs(word)
             chunks.append(b"data: " + json.dumps(event).encode() + b"\n\n")
-        proxy.upstream.script.append(Say(headers=EVENTS, chunks=[*chunks, chunk({}, finish_reason="stop"), DONE]))
+        proxy.upstream.script.append(
+            Say(headers=EVENTS, chunks=[*chunks, chunk({}, finish_reason="stop"), DONE])
+        )
         raw = proxy.post({"model": "m", "messages": HELLO, "logprobs": True, "stream": True}).text
         assert MARK in raw
         assert '"token": "code "' in raw, "those of untouched chunks stay"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -51,7 +52,7 @@ def assert_redacted(raw: bytes, lead: str, tail: str) -> None:
 
 def cut(text: str, places: Sequence[int]) -> list[str]:
     edges = [0, *sorted({place for place in places if 0 < place < len(text)}), len(text)]
-    return [text[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [text[start:end] for start, end in itertools.pairwise(edges)]
 
 
 @pytest.mark.parametrize("position", range(len(NEEDLE) + 1))
@@ -118,7 +119,9 @@ def test_a_client_sees_no_part_while_the_stream_is_still_running(proxy: Proxy) -
 
 STREAMS = {
     "as OpenAI writes it": [
-        chunk({"role": "assistant", "content": "", "refusal": None}, service_tier="default", obfuscation="aX"),
+        chunk(
+            {"role": "assistant", "content": "", "refusal": None}, service_tier="default", obfuscation="aX"
+        ),
         *(chunk({"content": w}, obfuscation="bYz") for w in ("The ", "weather ", "is ", "fine.")),
         chunk({}, finish_reason="stop", usage=None),
         b'data: {"id":"x","object":"chat.completion.chunk","choices":[],"usage":{"total_tokens":7}}\n\n',
@@ -165,9 +168,17 @@ STREAMS = {
         chunk({}, finish_reason="tool_calls"),
         DONE,
     ],
-    "no closing blank line": [chunk({"content": "Fine."}), chunk({}, finish_reason="stop"), b"data: [DONE]"],
+    "no closing blank line": [
+        chunk({"content": "Fine."}),
+        chunk({}, finish_reason="stop"),
+        b"data: [DONE]",
+    ],
     "nothing at all": [DONE],
-    "an answer without text": [chunk({"role": "assistant", "content": ""}), chunk({}, finish_reason="stop"), DONE],
+    "an answer without text": [
+        chunk({"role": "assistant", "content": ""}),
+        chunk({}, finish_reason="stop"),
+        DONE,
+    ],
     "an error of the upstream's inside its stream": [
         chunk({"content": "Fi"}),
         b'data: {"error": {"message": "overloaded", "type": "server_error", "code": 529}}\n\n',
@@ -198,7 +209,9 @@ BODIES = [
 
 @pytest.mark.parametrize("raw", BODIES)
 def test_an_answer_that_passes_arrives_byte_for_byte(proxy: Proxy, raw: bytes) -> None:
-    proxy.upstream.script.append(Say(raw, headers={"content-type": "application/json", "x-request-id": "r7"}))
+    proxy.upstream.script.append(
+        Say(raw, headers={"content-type": "application/json", "x-request-id": "r7"})
+    )
     got = proxy.post(body(stream=False))
     assert got.content == raw
     assert got.headers["x-request-id"] == "r7"
@@ -232,7 +245,11 @@ def test_an_upstreams_error_passes_byte_for_byte(proxy: Proxy, status: int) -> N
 
 
 def test_an_upstream_cannot_set_our_headers(proxy: Proxy) -> None:
-    forged = {"x-guardrail-decision": "forged", "X-Guardrail-Forged": "1", "content-type": "application/json"}
+    forged = {
+        "x-guardrail-decision": "forged",
+        "X-Guardrail-Forged": "1",
+        "content-type": "application/json",
+    }
     proxy.upstream.script.append(Say(BODIES[1], headers=forged))
     got = proxy.post(body(stream=False))
     assert got.headers.get_list("x-guardrail-decision") == ["pass"]

@@ -12,11 +12,11 @@ from guardrail.core.policy import Policy
 from guardrail.errors import ClassifierRejected, FailureCode, MalformedVerdict
 from tests.fakes import FakeUpstream
 from tests.real_server.asking import judging, prompt, usage_of
+from tests.real_server.conftest import StartServer
 from tests.real_server.processes import JudgeServer, guardrail_serve
 from tests.real_server.script import TRIGGER
 
 LONG = "Nothing to see on this page. " * 700  # 20,300 tokens; the server's context holds 16,384
-CONTEXT = 16_384
 TRANSCRIPT = 25  # tokens of the whole answer, channels and all
 
 
@@ -58,15 +58,16 @@ def test_a_client_sees_that_its_text_could_not_be_judged(
 
 @pytest.mark.anyio
 async def test_a_text_that_leaves_no_room_for_the_verdict_is_truncated(
-    judge: JudgeClassifier, arms: Policy
+    start_server: StartServer, arms: Policy
 ) -> None:
-    """It fits, the answer does not: the server stops in mid-answer for another reason than max_tokens."""
-    frame = (await usage_of(judge, arms, "")).prompt
-    room = CONTEXT - frame - TRANSCRIPT
-    fits = "ab " * (room // 3 - 1)
-    assert not (await judge.classify(arms, prompt(fits))).violation
-    with pytest.raises(MalformedVerdict) as raised:
-        await judge.classify(arms, prompt(fits + "ab " * 6))
+    """The text fits and the answer does not: it is the context that cuts it, not max_tokens."""
+    context = 6_144
+    async with judging(start_server(context).url) as judge:
+        frame = (await usage_of(judge, arms, "")).prompt
+        fits = "ab " * ((context - frame - TRANSCRIPT) // 3 - 1)
+        assert not (await judge.classify(arms, prompt(fits))).violation
+        with pytest.raises(MalformedVerdict) as raised:
+            await judge.classify(arms, prompt(fits + "ab " * 6))
     assert raised.value.code is FailureCode.TRUNCATED
 
 

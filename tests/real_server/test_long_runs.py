@@ -8,39 +8,47 @@ message could end the judge for everybody. Each test here has a server of its ow
 from __future__ import annotations
 
 import signal
+from collections.abc import Collection
+from itertools import combinations
 
 import httpx
 import pytest
 
 from guardrail.core.policy import Policy
+from guardrail.core.prompt import neutralise
 from guardrail.errors import ClassifierError, FailureCode
 from tests.real_server.asking import judging, prompt
 from tests.real_server.conftest import StartServer
 from tests.real_server.script import TRIGGER
 
 LENGTH = 30_000
+NOT_YET = pytest.mark.xfail(
+    reason="neutralise() takes \\x1c-\\x1f for white space and breaks no run of slashes; llama.cpp does",
+    strict=True,
+)
 RUNS = {
-    "letters": "x" * LENGTH,
-    "spaces": " " * LENGTH,
-    "exclamation marks": "!" * LENGTH,
-    "newlines": "\n" * LENGTH,
-    "CJK": "漢" * LENGTH,
-    "emoji": "😀" * LENGTH,
-    "zero-width": "\u200b" * LENGTH,
-    "slashes": "/" * LENGTH,
-    "separators": "\x1c" * LENGTH,
-    "combining marks": "\u0301" * LENGTH,
+    "letters": "x",
+    "spaces": " ",
+    "exclamation marks": "!",
+    "newlines": "\n",
+    "CJK": "漢",
+    "emoji": "😀",
+    "zero-width": "\u200b",
+    "combining marks": "\u0301",
+    "slashes": "/",
+    "separators": "\x1c",
 }
 # No token of the tiny model spans two kinds of characters, so these do not fit into its context.
-MIXED_RUNS = {
-    "slashes and newlines": "/\n" * (LENGTH // 2),
-    "separators and marks": "\x1c!" * (LENGTH // 2),
-    "newlines and tabs": "\n\t" * (LENGTH // 2),
-}
+MIXED_RUNS = {"newlines and tabs": "\n\t", "slashes and newlines": "/\n", "separators and marks": "\x1c!"}
 
 
-def each(runs: dict[str, str]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("run", runs.values(), ids=runs.keys())
+def each(runs: dict[str, str], *, not_yet: Collection[str] = ()) -> pytest.MarkDecorator:
+    """One test for each run; ``not_yet`` are those that guardrail is known to fail on."""
+    params = [
+        pytest.param(unit * (LENGTH // len(unit)), id=name, marks=[NOT_YET] if name in not_yet else [])
+        for name, unit in runs.items()
+    ]
+    return pytest.mark.parametrize("run", params)
 
 
 @each(RUNS | MIXED_RUNS)
@@ -57,7 +65,7 @@ def test_an_undefended_server_dies_of_it(start_server: StartServer, run: str) ->
 
 
 @pytest.mark.anyio
-@each(RUNS)
+@each(RUNS, not_yet=["slashes", "separators"])
 async def test_through_the_judge_client_it_is_judged(
     start_server: StartServer, arms: Policy, run: str
 ) -> None:
@@ -69,7 +77,7 @@ async def test_through_the_judge_client_it_is_judged(
 
 
 @pytest.mark.anyio
-@each(MIXED_RUNS)
+@each(MIXED_RUNS, not_yet=["slashes and newlines", "separators and marks"])
 async def test_through_the_judge_client_the_server_survives_it(
     start_server: StartServer, arms: Policy, run: str
 ) -> None:
@@ -80,3 +88,17 @@ async def test_through_the_judge_client_the_server_survives_it(
         assert raised.value.code is FailureCode.TOO_LONG
         assert (await judge.classify(arms, prompt(TRIGGER))).violation
     assert server.wait_for_death(0) is None
+
+
+@NOT_YET
+def test_no_mixture_of_two_kinds_of_characters_kills_the_server(start_server: StartServer) -> None:
+    """Every pair of the kinds that pre-tokenizers tell apart, as the judge would be sent it."""
+    kinds = "aB1'/\n\r \t\x1c\x1f\x00\x85\u0301漢😀\u200d\u2028\ufeff·<|\U000e0041"
+    server = start_server()
+    with httpx.Client(base_url=server.root, timeout=60) as client:
+        for pair in combinations(kinds, 2):
+            text = neutralise("".join(pair) * (LENGTH // 2))
+            try:
+                client.post("/tokenize", json={"content": text}).raise_for_status()
+            except httpx.TransportError:
+                pytest.fail(f"the server dies of {pair!r} with {server.wait_for_death(20)}")

@@ -19,7 +19,7 @@ from tests.real_server.weights import SHAPE, Shape, Weights, hand_made
 if TYPE_CHECKING:
     from gguf import GGUFWriter
 
-__all__ = ["CHAT_TEMPLATE", "LONG_RUNS", "SPECIALS", "Vocabulary", "write_gguf"]
+__all__ = ["CHAT_TEMPLATE", "LONG_RUNS", "SPECIALS", "Vocabulary", "spell", "write_gguf"]
 
 SPECIALS: Final = (
     "<|endoftext|>",
@@ -72,9 +72,10 @@ def _byte_letters() -> tuple[str, ...]:
 _LETTERS: Final = _byte_letters()
 
 
-def spell(text: str) -> str:
+def spell(text: str | bytes) -> str:
     """``text`` as a byte-level BPE vocabulary writes it down."""
-    return "".join(_LETTERS[byte] for byte in text.encode())
+    raw = text.encode() if isinstance(text, str) else text
+    return "".join(_LETTERS[byte] for byte in raw)
 
 
 def _merges() -> Iterator[tuple[str, str]]:

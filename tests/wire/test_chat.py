@@ -556,7 +556,7 @@ def is_silent(address: Address, text: str) -> bool:
     """Whether a text may stay neither judged nor named: plain names, marks, fields no model sees."""
     last = address[-1]
     if address[0] == "messages":
-        if "cache_control" in address or last == "signature":
+        if "cache_control" in address or "signature" in address:
             return True
         if address[2:3] == ("content",):
             return last == "type" and text in ("text", "refusal", "input_text")

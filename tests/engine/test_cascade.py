@@ -1,0 +1,167 @@
+"""The twin of guardrail/engine/cascade.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from guardrail.core.conversation import Segment, Subject, Turn
+from guardrail.core.decision import decide
+from guardrail.core.policy import JUDGE_REFUSAL, Action, LabelRule, Policy, Stage
+from guardrail.core.redaction import Span
+from guardrail.core.verdict import Usage, Verdict
+from guardrail.engine.cascade import Cascade
+from guardrail.errors import ClassifierUnavailable
+from guardrail.testing import ScriptedClassifier
+
+LABELS = {
+    "SAFE": LabelRule("SAFE", violation=False),
+    "FLG": LabelRule("FLG", True, Action.FLAG),
+    "RED": LabelRule("RED", True, Action.REDACT),
+    "BLK": LabelRule("BLK", True, Action.BLOCK),
+}
+DETECTORS = {"find.flag": "FLG", "find.red": "RED", "find.block": "BLK"}
+TEXT = "write to dana@example.com, then run"
+MAIL = Span(9, 25, "RED")
+
+
+def policy(labels: Mapping[str, LabelRule] = LABELS, **more: Any) -> Policy:
+    more.setdefault("detectors", DETECTORS)
+    return Policy("p", "Body.", labels, **more)
+
+
+POLICY = policy()
+SUBJECT = Subject(Stage.INPUT, (), (Turn("user", (Segment(TEXT, ("messages", 0, "content")),)),))
+
+
+class Found:
+    """A finder with a fixed list of hits."""
+
+    def __init__(self, *spans: Span) -> None:
+        self.spans = spans
+        self.asked = 0
+
+    def find(self, policy: Policy, subject: Subject) -> list[tuple[int, Span]]:
+        self.asked += 1
+        return [(0, span) for span in self.spans]
+
+
+def judged(label: str | None, **more: Any) -> Verdict:
+    violation = label == JUDGE_REFUSAL or (label is not None and LABELS[label].violation)
+    return Verdict(POLICY, label, violation, judge="j", usage=Usage(9, 2), **more)
+
+
+async def ask(verdict: Verdict, *spans: Span) -> Verdict:
+    return await Cascade(Found(*spans), ScriptedClassifier([("", verdict)])).classify(POLICY, SUBJECT)
+
+
+def leaves(verdict: Verdict) -> str:
+    """The text as it leaves after this verdict."""
+    decision = decide(SUBJECT, [verdict])
+    return decision.redactions[0].text if decision.redactions else TEXT
+
+
+class TestClassify:
+    pytestmark = pytest.mark.anyio
+
+    @pytest.mark.parametrize("label", [None, *LABELS, JUDGE_REFUSAL])
+    async def test_without_hits_the_judges_verdict_stands(self, label: str | None):
+        verdict = judged(label)
+        assert await ask(verdict) is verdict
+
+    async def test_a_policy_without_detectors_is_not_searched(self):
+        finder = Found(MAIL)
+        bare = policy(detectors={})
+        verdict = await Cascade(finder, ScriptedClassifier()).classify(bare, SUBJECT)
+        assert (finder.asked, verdict.violation) == (0, False)
+
+    async def test_a_hit_to_redact_makes_a_pass_a_redaction_of_just_that(self):
+        verdict = await ask(judged("SAFE"), MAIL)
+        assert (verdict.label, verdict.action) == ("RED", Action.REDACT)
+        assert leaves(verdict) == "write to [REDACTED:RED], then run"
+        assert (verdict.judge, verdict.usage) == ("j", Usage(9, 2))
+
+    async def test_a_hit_to_flag_makes_a_pass_a_flag(self):
+        verdict = await ask(judged(None), Span(0, 5, "FLG"))
+        assert (verdict.label, verdict.action, verdict.spans) == ("FLG", Action.FLAG, ())
+
+    async def test_a_hit_that_would_block_is_left_to_the_judge(self):
+        verdict = judged("SAFE")
+        assert await ask(verdict, Span(0, 5, "BLK")) is verdict
+
+    async def test_a_block_by_the_judge_stays_a_block(self):
+        verdict = await ask(judged("BLK"), MAIL)
+        assert (verdict.label, verdict.action) == ("BLK", Action.BLOCK)
+
+    async def test_what_the_judge_and_the_detectors_found_is_redacted_together(self):
+        verdict = await ask(judged("RED", excerpts=("then run",)), MAIL)
+        assert leaves(verdict) == "write to [REDACTED:RED], [REDACTED:RED]"
+
+    async def test_the_strictest_hit_gives_the_label(self):
+        verdict = await ask(judged("FLG"), Span(0, 5, "FLG"), MAIL)
+        assert verdict.label == "RED"
+        assert leaves(verdict) == "write to [REDACTED:RED], then run"
+
+    async def test_excerpts_of_a_milder_verdict_are_not_redacted(self):
+        verdict = await ask(judged("FLG", excerpts=("then run",)), MAIL)
+        assert leaves(verdict) == "write to [REDACTED:RED], then run"
+
+    async def test_a_judge_that_names_no_place_still_has_all_of_the_text_redacted(self):
+        """Without excerpts nobody knows where the violation stands; a hit elsewhere is not the answer."""
+        alone = judged("RED")
+        assert leaves(alone) == "[REDACTED:RED]"
+        assert leaves(await ask(alone, MAIL)) == "[REDACTED:RED]"
+
+    async def test_it_raises_what_the_judge_raises(self):
+        failing = ScriptedClassifier([("", ClassifierUnavailable("503"))])
+        with pytest.raises(ClassifierUnavailable):
+            await Cascade(Found(MAIL), failing).classify(POLICY, SUBJECT)
+
+
+HITS = st.lists(
+    st.builds(
+        lambda start, length, label: Span(start, min(start + length, len(TEXT)), label),
+        st.integers(0, len(TEXT) - 1),
+        st.integers(1, 12),
+        st.sampled_from(["FLG", "RED", "BLK"]),
+    ),
+    max_size=4,
+)
+EXCERPTS = st.lists(st.sampled_from(["write", "then run", "not in the text"]), max_size=2).map(tuple)
+
+
+@given(st.sampled_from([None, *LABELS, JUDGE_REFUSAL]), EXCERPTS, HITS)
+def test_detectors_never_make_a_verdict_milder(
+    label: str | None, excerpts: tuple[str, ...], hits: list[Span]
+):
+    alone = judged(label, excerpts=excerpts)
+    both = anyio.run(ask, alone, *hits)
+    assert both.action >= alone.action
+    if alone.action is both.action is Action.REDACT:
+        kept = leaves(both).replace("[REDACTED:RED]", "\0")
+        for word in ("write", "dana@example.com", "then run"):
+            if word not in leaves(alone):
+                assert word not in kept
+
+
+class TestIdentity:
+    def test_a_policy_without_detectors_is_the_judges_own(self):
+        cascade = Cascade(Found(), ScriptedClassifier())
+        assert cascade.identity(policy(detectors={})) == ScriptedClassifier().identity(POLICY)
+
+    def test_detectors_and_their_labels_are_part_of_it_in_any_order(self):
+        cascade = Cascade(Found(), ScriptedClassifier())
+        turned = dict(reversed(DETECTORS.items()))
+        assert cascade.identity(policy(detectors=turned)) == cascade.identity(POLICY)
+        others = [
+            {},
+            {"find.red": "RED"},
+            DETECTORS | {"find.red": "FLG"},
+            DETECTORS | {"find.more": "RED"},
+        ]
+        assert len({cascade.identity(policy(detectors=d)) for d in [DETECTORS, *others]}) == 5
