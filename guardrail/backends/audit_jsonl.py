@@ -6,11 +6,12 @@ server pays for one write per batch, not for one per decision.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 from collections import deque
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -60,7 +61,10 @@ class JsonlSink:
         self._stopping = True
         self._wake.set()
         self._thread.join()
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:  # what the disk did not take is counted already
+            _log.error("audit file: %s", error.strerror)
 
     def _run(self) -> None:
         pause = threading.Event()
@@ -75,7 +79,7 @@ class JsonlSink:
     def _write(self) -> None:
         lines = []
         while self._waiting:
-            lines.append(orjson.dumps(to_json(self._waiting.popleft(), self._content)))
+            lines.append(_line(to_json(self._waiting.popleft(), self._content)))
         if not lines:
             return
         try:
@@ -84,3 +88,10 @@ class JsonlSink:
         except OSError as error:
             self.dropped += len(lines)
             _log.error("audit file: %d records lost: %s", len(lines), error.strerror)
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(record)
+    except TypeError:  # a lone surrogate, which UTF-8 cannot carry: as an escape
+        return json.dumps(record).encode()

@@ -66,7 +66,7 @@ class EmbeddedClassifier(DetectorClassifier):
     def __init__(self, policies: Iterable[Policy]) -> None:
         policies = list(policies)
         super().__init__(policies)
-        self._phrases = {policy.id: PhraseRules(policy.phrases) for policy in policies}
+        self._phrases = {policy.id: _phrase_rules(policy) for policy in policies}
         self._rules = {policy.id: _rules_digest(policy) for policy in policies}
 
     def identity(self, policy: Policy) -> str:
@@ -91,6 +91,13 @@ def verdict_of(policy: Policy, found: list[tuple[int, Span]], *, reduced: bool) 
     label = max((span.label for _, span in found), key=policy.action_of)
     spans = tuple((index, span) for index, span in found if policy.action_of(span.label) is Action.REDACT)
     return Verdict(policy, label, violation=True, spans=spans, judge="rules", reduced=reduced)
+
+
+def _phrase_rules(policy: Policy) -> PhraseRules:
+    try:
+        return PhraseRules(policy.phrases)
+    except PolicyError as error:
+        raise PolicyError(f"policy {policy.id}: phrases: {error}; correct or remove it") from None
 
 
 def _rules_digest(policy: Policy) -> str:

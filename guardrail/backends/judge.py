@@ -85,13 +85,12 @@ class JudgeClassifier:
         if not settings.base_url.startswith(("http://", "https://")):
             raise ConfigError("classifier.base_url: must begin with http:// or https://")
         self._settings = settings
-        self._outbound = outbound or Outbound(read_timeout_s=120)
+        self._outbound = outbound or Outbound(read_timeout_s=120, most=settings.max_concurrent)
         self._url = settings.base_url.rstrip("/") + "/chat/completions"
         # identity: the session does not decompress.
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if authorization := bearer(settings.api_key, "classifier.api_key"):
             self._headers["Authorization"] = authorization
-        self._slots = anyio.Semaphore(settings.max_concurrent, fast_acquire=True)
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
@@ -120,8 +119,7 @@ class JudgeClassifier:
         pause = FIRST_PAUSE_S
         for attempt in range(1, MAX_TRIES + 1):
             try:
-                async with self._slots:
-                    answer = await self._call(policy, user, budget)
+                answer = await self._call(policy, user, budget)
                 return self._read(policy, subject, user, answer)
             except MalformedVerdict as error:
                 if not read_again or attempt == MAX_TRIES:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from guardrail.backends.judge import JudgeSettings
+from guardrail.backends.judge import JudgeSettings, sendable
 from guardrail.core.conversation import Subject
 from guardrail.core.policy import Policy
 from guardrail.core.prompt import prefix, user_message
@@ -41,15 +41,29 @@ except ImportError:
         "kind litellm needs LiteLLM: install it with pip install 'guardrail[litellm]'"
     ) from None
 
+litellm.suppress_debug_info = True  # else it prints advice to stdout at every error
+
 __all__ = ["LiteLLMClassifier", "LiteLLMUpstream"]
 
-_OWN_ARGUMENTS: Final = frozenset({"api_key", "api_base", "base_url", "custom_llm_provider"})
+# The fields of OpenAI's chat API that go on to LiteLLM. No others do: to LiteLLM, a field of the body
+# is an argument of a function that takes keys, addresses and headers, a list of other deployments
+# (fallbacks, model_list), a made-up answer (mock_response), or messages that nobody has judged
+# (extra_body, prompt_id).
+_FIELDS: Final = (
+    "audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens "
+    "messages modalities model n parallel_tool_calls prediction presence_penalty prompt_cache_key "
+    "reasoning_effort response_format safety_identifier seed service_tier stop stream stream_options "
+    "temperature thinking tool_choice tools top_logprobs top_p user verbosity web_search_options"
+)
+_PASSED: Final = frozenset(_FIELDS.split())
+_CHAT: Final = "/chat/completions"
+_TRANSIENT: Final = frozenset({408, 409, 425, 498})
 
 
 class LiteLLMUpstream:
     """An ASGI app that answers chat completions through LiteLLM.
 
-    ``arguments`` go into every call. What a caller's body says about keys or addresses is dropped.
+    ``arguments`` go into every call. Fields of the body that OpenAI's chat API does not know are dropped.
     """
 
     def __init__(self, api_key: str, base_url: str, arguments: dict[str, Any]) -> None:
@@ -60,9 +74,13 @@ class LiteLLMUpstream:
             self._arguments["api_base"] = base_url
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """The ASGI entry; only the guarded chat route comes here."""
+        """The ASGI entry. Any other route than the chat route is 404."""
+        if scope["method"] != "POST" or not scope["path"].rstrip("/").endswith(_CHAT):
+            reply = openai_error(404, "not_found", "through LiteLLM there are chat completions only")
+            await _respond(send, reply.status, reply.headers, reply.body)
+            return
         body = await _json_body(receive)
-        call = {k: v for k, v in body.items() if k not in _OWN_ARGUMENTS} | self._arguments
+        call = {k: v for k, v in body.items() if k in _PASSED} | self._arguments
         try:
             answer = await litellm.acompletion(**call)
         except Exception as error:
@@ -121,7 +139,7 @@ class LiteLLMClassifier:
                     {"role": "system", "content": prefix(policy)},
                     {
                         "role": "user",
-                        "content": user_message(policy, subject, secrets.token_hex(12)),
+                        "content": sendable(user_message(policy, subject, secrets.token_hex(12))),
                     },
                 ],
                 temperature=0,
@@ -154,7 +172,10 @@ def translated(error: Exception) -> ClassifierError:
     if isinstance(error, exceptions.RateLimitError):
         return ClassifierRateLimited("the judge is rate limited")
     status = getattr(error, "status_code", None)
-    if isinstance(status, int | str) and str(status).startswith("4") and str(status) != "408":
+    status = int(status) if isinstance(status, str) and status.isdigit() else status
+    if status == 413:
+        return ClassifierRejected("the judge says: too long", code=FailureCode.TOO_LONG)
+    if isinstance(status, int) and 400 <= status < 500 and status not in _TRANSIENT:
         return ClassifierRejected(f"the judge refuses the call ({name}): check model and api_key")
     if status is not None or isinstance(error, exceptions.APIConnectionError):
         return ClassifierUnavailable(f"no answer from the judge ({name})")

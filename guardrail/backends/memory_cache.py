@@ -19,15 +19,20 @@ class MemoryCache:
         self._entries: TTLCache[str, Verdict] = TTLCache(max_entries, ttl_s)
 
     async def get(self, key: str, policy: Policy) -> Verdict | None:
-        """The remembered verdict under today's front matter; a label it dropped is a miss."""
+        """The remembered verdict under today's front matter.
+
+        A label that it dropped, or of which it now says otherwise whether it is a violation, is a miss.
+        """
         try:
             verdict = self._entries[key]  # half the price of get(), which looks twice
         except KeyError:
             return None
         if verdict.policy is policy:
             return verdict
-        if verdict.label not in (None, JUDGE_REFUSAL) and verdict.label not in policy.labels:
-            return None
+        if verdict.label not in (None, JUDGE_REFUSAL):
+            rule = policy.labels.get(verdict.label)
+            if rule is None or rule.violation is not verdict.violation:
+                return None
         return replace(verdict, policy=policy)
 
     async def put(self, key: str, verdict: Verdict) -> None:

@@ -42,9 +42,16 @@ def upload(body: bytes) -> bytes | io.BytesIO:
 
 
 class Outbound:
-    """Hands out the running loop's session. ``read_timeout_s`` is the longest silence, in seconds."""
+    """Hands out the running loop's session.
 
-    def __init__(self, *, connect_timeout_s: float = 5.0, read_timeout_s: float = 600.0) -> None:
+    ``read_timeout_s`` is the longest silence, in seconds; ``most`` limits the calls at once (0: no limit),
+    more wait for their turn.
+    """
+
+    def __init__(
+        self, *, connect_timeout_s: float = 5.0, read_timeout_s: float = 600.0, most: int = 0
+    ) -> None:
+        self._most = most
         self.read_timeout_s = read_timeout_s
         self._timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=connect_timeout_s, sock_read=read_timeout_s
@@ -59,7 +66,7 @@ class Outbound:
         session = self._sessions.get(loop)
         if session is None:
             session = self._sessions[loop] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60),
+                connector=aiohttp.TCPConnector(limit=self._most, ttl_dns_cache=60),
                 timeout=self._timeout,
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),

@@ -6,6 +6,7 @@ The front matter decides, the body is what the judge reads, byte for byte.
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -26,13 +27,13 @@ from guardrail.errors import PolicyError
 
 __all__ = ["describe", "load_policies", "load_policy", "load_yaml", "starter_policies"]
 
-_FRONT: Final = re.compile(rb"---[ \t]*\r?\n(.*?\r?\n)---[ \t]*\r?\n", re.DOTALL)
+_FRONT: Final = re.compile(rb"(?:\xef\xbb\xbf)?---[ \t]*\r?\n(.*?\r?\n)---[ \t]*\r?\n", re.DOTALL)
 
 
 def _action(value: object) -> object:
-    return (
-        Action[value.upper()] if isinstance(value, str) and value.upper() in Action.__members__ else value
-    )
+    if isinstance(value, str) and value.upper() in Action.__members__:
+        return Action[value.upper()]
+    raise ValueError("write flag, redact or block")  # numbers and YAML's yes are no actions
 
 
 def _mode(value: object) -> object:
@@ -64,10 +65,22 @@ class _FrontMatter(_Strict):
 class _UniqueKeys(yaml.SafeLoader):
     """PyYAML keeps the last of two equal keys without a word; here that is an error."""
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError:  # such as the 30th of February
+            raise yaml.constructor.ConstructorError(
+                None, None, "a value is not possible", node.start_mark
+            ) from None
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a list or a mapping cannot be a key", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} stands twice", key_node.start_mark
@@ -111,7 +124,11 @@ def load_policies(directory: Path) -> PolicySet:
     )
     if not files:
         raise PolicyError(f"policies.directory: {directory} holds no <id>/policy.md")
-    return PolicySet([load_policy(file) for file in files])
+    policies = [load_policy(file) for file in files]
+    try:
+        return PolicySet(policies)
+    except PolicyError as error:
+        raise PolicyError(f"policies.directory: {directory}: {error}") from None
 
 
 def load_policy(file: Path) -> Policy:
@@ -159,8 +176,19 @@ def _policy(matter: _FrontMatter, body: str) -> Policy:
         reasoning_effort=matter.reasoning_effort,
         mode=matter.mode,
         detectors=detectors,
-        phrases={pattern: label for label, patterns in matter.phrases.items() for pattern in patterns},
+        phrases=_phrases(matter.phrases),
     )
+
+
+def _phrases(listed: dict[str, list[str]]) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for label, patterns in listed.items():
+        for pattern in patterns:
+            if labels.setdefault(pattern, label) != label:
+                raise PolicyError(
+                    f"phrases: {pattern!r} stands under {labels[pattern]} and {label}; remove one"
+                )
+    return labels
 
 
 def _plain(policy_id: str, body: str) -> Policy:

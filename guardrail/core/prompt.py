@@ -70,7 +70,14 @@ def neutralise(text: str) -> str:
 
 
 def _broken_up(text: str) -> str:
-    return _RUN.sub(_interrupted, text) if len(text) > MAX_RUN else text
+    half = MAX_RUN // 2
+    for at in range(
+        0, len(text) - half + 1, half
+    ):  # a run of MAX_RUN holds one whole block of half its size
+        block = text[at : at + half]
+        if block.isspace() or len(block.split(None, 1)) == 1:
+            return _RUN.sub(_interrupted, text)
+    return text
 
 
 def _interrupted(run: re.Match[str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 import anyio
+from anyio.lowlevel import EventLoopToken, current_token
 
 __all__ = ["SingleFlight"]
 
@@ -24,23 +25,25 @@ class _Flight(Generic[T]):
 class SingleFlight(Generic[T]):
     """Runs ``call`` once per key at a time.
 
-    When the caller that leads is cancelled or fails, the others are not: one of them leads anew.
+    When the caller that leads is cancelled or fails, the others are not: one of them leads anew. Each
+    event loop has flights of its own, because a loop cannot wait for another's.
     """
 
     def __init__(self) -> None:
-        self._flights: dict[str, _Flight[T]] = {}
+        self._flights: dict[tuple[EventLoopToken, str], _Flight[T]] = {}
 
     async def run(self, key: str, call: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
         """The result, and whether it was another caller's."""
-        while (flight := self._flights.get(key)) is not None:
+        place = (current_token(), key)
+        while (flight := self._flights.get(place)) is not None:
             await flight.done.wait()
             if flight.landed:
                 return flight.result, True  # type: ignore[return-value]  # landed: it is a T
-        flight = self._flights[key] = _Flight()
+        flight = self._flights[place] = _Flight()
         try:
             flight.result = await call()
             flight.landed = True
             return flight.result, False
         finally:
-            del self._flights[key]
+            del self._flights[place]
             flight.done.set()

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-import anyio
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -15,6 +14,7 @@ from starlette.routing import Route
 
 from guardrail.errors import UpstreamLost
 from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send, kept_headers, send_reply
+from guardrail.frontends.client import Client
 from guardrail.frontends.middleware import dialect_of
 from guardrail.wire.replies import BAD_UPSTREAM, NOT_READY, UNGUARDED, UNREADABLE, openai_error
 
@@ -83,37 +83,25 @@ class ProxyApp:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward unguarded; a client that hangs up cancels the upstream here too."""
+        client = Client(scope, receive, send)
+        await client.wait_for(self._forward(scope, client))
+
+    async def _forward(self, scope: Scope, client: Client) -> None:
         started = False
-        sent = anyio.Event()  # the client's body is through, so what it sends next is its end
-
-        async def noting_receive() -> Message:
-            message = await receive()
-            if not message.get("more_body", False):
-                sent.set()
-            return message
-
-        async def watch() -> None:
-            await sent.wait()
-            while (await receive())["type"] != "http.disconnect":
-                pass
-            group.cancel_scope.cancel()
 
         async def noting_send(message: Message) -> None:
             nonlocal started
             started = True
             if "headers" in message:
                 message = {**message, "headers": kept_headers(message["headers"], same_length=True)}
-            await send(message)
+            await client.send(message)
 
-        async with anyio.create_task_group() as group:
-            group.start_soon(watch)
-            try:
-                await self._upstream(scope, noting_receive, noting_send)
-            except UpstreamLost as error:
-                if not started:  # else the server ends the connection without a proper end
-                    reply = openai_error(BAD_UPSTREAM, "upstream_unavailable", str(error))
-                    await send_reply(send, reply)
-            group.cancel_scope.cancel()
+        try:
+            await self._upstream(scope, client.receive, noting_send)
+        except UpstreamLost as error:
+            if not started:  # else the server ends the connection without a proper end
+                reply = openai_error(BAD_UPSTREAM, "upstream_unavailable", str(error))
+                await send_reply(client.send, reply)
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -75,11 +75,11 @@ class StreamResponder:
             return
         for event in self._decoder.feed(message.get("body", b"")):
             self._take(event)
+            if self._answer.full:  # one message may bring far more text than may be held
+                await self._answer.room()
         if message.get("more_body", False):
             if self._answer.textless:
                 await self._flush()
-            if self._answer.full:
-                await self._answer.room()
             return
         self._complete = True
         rest = self._decoder.flush()

@@ -32,6 +32,7 @@ __all__ = ["ChatDialect", "read_messages"]
 
 _DONE: Final = b"data: [DONE]\n\n"
 _TEXT_PARTS: Final = {"text": "text", "refusal": "refusal", "input_text": "text"}
+_ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool"})
 _MESSAGE_TEXTS: Final = (
     ("reasoning", Kind.REASONING),
     ("reasoning_content", Kind.REASONING),
@@ -121,6 +122,7 @@ _CHANNELS: Final = {
     "reasoning": Kind.REASONING,
     "refusal": Kind.REFUSAL,
 }
+_FIRST_CONTENT: Final[Address] = ("choices", 0, "delta", "content")
 _SILENT_DELTA: Final = frozenset({"role", "obfuscation"})
 
 
@@ -135,12 +137,22 @@ def read_messages(messages: Sequence[Any], at: Address = ("messages",)) -> Conve
         role = message.get("role")
         if not isinstance(role, str):
             raise UnreadableRequest("a message has no role", param=_param(address))
-        turns.append(Turn(role, tuple(_segments(message, address, unreadable))))
+        turns.append(Turn(role, _read(message, address, unreadable)))
     return Conversation(tuple(turns), tuple(unreadable))
 
 
 def _param(address: Address) -> str:
     return json_path(address).removeprefix("$").removeprefix(".")
+
+
+def _read(message: dict[str, Any], at: Address, unreadable: list[str]) -> tuple[Segment, ...]:
+    """The segments of a message; nearly every one holds a known role, a text and nothing else."""
+    content = message.get("content")
+    if isinstance(content, str) and message.get("role") in _ROLES:
+        others = sum(1 for value in message.values() if value)
+        if others <= 1 + (content != ""):
+            return (Segment(content, (*at, "content")),)
+    return tuple(_segments(message, at, unreadable))
 
 
 def _segments(message: dict[str, Any], at: Address, unreadable: list[str]) -> Iterator[Segment]:
@@ -283,7 +295,7 @@ class ChatDialect:
             for position, choice in enumerate(choices):
                 unreadable: list[str] = []
                 at = ("choices", position, "message")
-                segments = tuple(_segments(choice["message"], at, unreadable))
+                segments = _read(choice["message"], at, unreadable)
                 found.append(Choice(position, Turn("assistant", segments), tuple(unreadable)))
         except (KeyError, TypeError, AttributeError, UnreadableRequest):
             raise UnreadableResponse("the upstream's answer is no chat completion") from None
@@ -334,7 +346,11 @@ class ChatDialect:
             return StreamEvent(event, ())
         try:
             chunk = orjson.loads(event.data)
-            choices = chunk.get("choices") or ()
+            choices: Sequence[Any] = chunk.get("choices") or ()
+            if len(choices) == 1 and (text := _plain(choices[0])):
+                index = _index(choices[0])
+                delta = Delta(index, "content", Kind.TEXT, text, _FIRST_CONTENT)
+                return StreamEvent(event, (delta,), (), (), (index,))
             deltas: list[Delta] = []
             finished: list[int] = []
             unreadable: list[str] = []
@@ -408,6 +424,15 @@ class ChatDialect:
     def error(self, status: int, code: str, message: str, param: str | None = None) -> Reply:
         """OpenAI's error envelope."""
         return openai_error(status, code, message, param)
+
+
+def _plain(choice: dict[str, Any]) -> str | None:
+    """The text of a chunk that carries nothing else, as nearly every one does."""
+    delta = choice.get("delta")
+    if delta and len(delta) == 1 and not choice.get("finish_reason") and not choice.get("message"):
+        text = delta.get("content")
+        return text if isinstance(text, str) else None
+    return None
 
 
 def _whole(body: dict[str, Any], conversation: Conversation) -> Conversation:

@@ -41,8 +41,8 @@ def _no_repeated_key(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def loads_strict(raw: bytes) -> Any:
     """Parse JSON; refuse a key that an object repeats, because two parsers could read two prompts.
 
-    orjson keeps the last of two equal keys without a word, so the number of key ends in the body is
-    compared with that of the parsed value written out again. They can only agree by chance where
+    orjson keeps the last of two equal keys without a word. So unless the parsed value written out again
+    is the body itself, the number of key ends in both is compared. They can only agree by chance where
     escapes hide a quote, a colon or a space; then the slow parser decides. Raises
     ``UnreadableRequest``.
     """
@@ -52,6 +52,8 @@ def loads_strict(raw: bytes) -> Any:
         raise UnreadableRequest(f"the body is not valid JSON: {error.msg}") from None
     try:
         again = orjson.dumps(value)  # first of all: its limit of depth holds for every body
+        if again == raw:  # compact JSON, as most clients write it
+            return value
         if b"\\u00" in raw or len(_KEY_END.findall(raw)) != len(_KEY_END.findall(again)):
             json.loads(raw, object_pairs_hook=_no_repeated_key)
     except _RepeatedKey:

@@ -67,7 +67,7 @@ SUBJECT = st.builds(
 
 
 class TestPrefix:
-    @given(st.lists(SUBJECT, min_size=2, max_size=8))
+    @given(st.lists(SUBJECT, min_size=2, max_size=4))
     def test_does_not_depend_on_the_subject(self, subjects):
         sent = set()
         for made in subjects:
@@ -75,7 +75,7 @@ class TestPrefix:
             sent.add(prefix(POLICY).encode())
         assert sent == {POLICY.body.encode()}
 
-    @given(st.lists(SUBJECT, min_size=2, max_size=8))
+    @given(st.lists(SUBJECT, min_size=2, max_size=4))
     def test_the_user_message_opens_with_the_same_bytes_up_to_the_boundary(self, subjects):
         heads = {user_message(POLICY, made, BOUNDARY).partition(BOUNDARY)[0] for made in subjects}
         assert len(heads) == 1

@@ -254,3 +254,14 @@ def test_an_upstream_cannot_set_our_headers(proxy: Proxy) -> None:
     got = proxy.post(body(stream=False))
     assert got.headers.get_list("x-guardrail-decision") == ["pass"]
     assert "x-guardrail-forged" not in got.headers
+
+
+def test_reading_waits_while_too_much_is_held(proxies: Proxies) -> None:
+    """A judge that is slower than the model holds the model up; what is held stays bounded."""
+    proxy = proxies(streaming={"max_held_chars": 1000})
+    say = answer([f"lateword {n:05} " for n in range(2000)])
+    whole = b"".join(say.chunks or [])
+    proxy.upstream.script.append(say)
+    assert proxy.post(body()).content == whole
+    answers = [text for text in proxy.judge.judged if "lateword" in text]
+    assert 1000 <= max(map(len, answers)) <= 1000 + len("lateword 00000 ")

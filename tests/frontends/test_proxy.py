@@ -19,7 +19,7 @@ from guardrail.core.policy import Action, LabelRule, Policy, Stage
 from guardrail.errors import UpstreamLost
 from guardrail.frontends.asgi import Message, Receive, Scope, Send
 from guardrail.frontends.proxy import ProxyApp
-from guardrail.testing import ScriptedClassifier
+from guardrail.testing import ScriptedClassifier, drive_asgi
 from tests.fakes import FakeUpstream
 
 HOUSE = Policy(
@@ -69,8 +69,12 @@ async def ask(
     if raw_path:
         scope["raw_path"] = path.encode()
 
+    messages: list[Message] = [{"type": "http.request", "body": FORBIDDEN, "more_body": False}]
+
     async def receive() -> Message:
-        return {"type": "http.request", "body": FORBIDDEN, "more_body": False}
+        if not messages:
+            await anyio.sleep_forever()
+        return messages.pop()
 
     async def send(message: Message) -> None:
         sent.append(message)
@@ -268,6 +272,21 @@ class TestPassing:
         sent = await ask(proxy, "/v1/models", "GET")
         assert [m["type"] for m in sent] == ["http.response.start", "http.response.body"]
         assert sent[1]["more_body"] is True
+
+    async def test_a_client_that_hangs_up_cancels_the_upstream(self):
+        cancelled = []
+
+        async def stuck(scope: Scope, receive: Receive, send: Send) -> None:
+            assert (await receive())["body"] == b"{}"
+            try:
+                await anyio.sleep_forever()
+            finally:
+                cancelled.append(True)
+
+        proxy = ProxyApp(Named(b"guarded"), stuck, allow=["/v1/embeddings"])
+        with anyio.fail_after(20):
+            assert await drive_asgi(proxy, "/v1/embeddings", b"{}", hang_up_after=0) == []
+        assert cancelled == [True]
 
     async def test_an_answer_passes_as_it_is_but_cannot_forge_our_headers(self):
         proxy, _, upstream = proxy_of(["/v1/embeddings"])

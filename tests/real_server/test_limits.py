@@ -13,7 +13,7 @@ from guardrail.errors import ClassifierRejected, FailureCode, MalformedVerdict
 from tests.fakes import FakeUpstream
 from tests.real_server.asking import judging, prompt, usage_of
 from tests.real_server.conftest import StartServer
-from tests.real_server.processes import JudgeServer, guardrail_serve
+from tests.real_server.processes import POLICIES, JudgeServer, guardrail_serve
 from tests.real_server.script import TRIGGER
 
 LONG = "Nothing to see on this page. " * 700  # 20,300 tokens; the server's context holds 16,384
@@ -36,14 +36,19 @@ async def test_a_text_beyond_the_context_is_too_long(
 def test_a_client_sees_that_its_text_could_not_be_judged(
     server: JudgeServer, tmp_path: Path, fail_mode: str, status: int, decision: str
 ) -> None:
+    settings = {
+        "on_error": {"input": fail_mode},
+        "policies": {"directory": str(POLICIES), "input": ["arms"]},
+    }
     with (
         FakeUpstream("Noted.") as upstream,
-        guardrail_serve(tmp_path, server.url, upstream.url, on_error={"input": fail_mode}) as proxy,
+        guardrail_serve(tmp_path, server.url, upstream.url, **settings) as proxy,
+        httpx.Client(base_url=proxy, timeout=60) as client,
     ):
-        # A short prompt and its answer pass undegraded, so the long one's fate is due to its length.
+        # A short prompt passes undegraded, so what happens to the long one is due to its length.
         for text, expected in (("Hello", (200, "pass", None)), (LONG, (status, decision, "arms=too_long"))):
             body = {"model": "m", "messages": [{"role": "user", "content": text}]}
-            answer = httpx.post(f"{proxy}/v1/chat/completions", json=body, timeout=60)
+            answer = client.post("/v1/chat/completions", json=body)
             headers = answer.headers
             seen = (
                 answer.status_code,
@@ -51,9 +56,9 @@ def test_a_client_sees_that_its_text_could_not_be_judged(
                 headers.get("x-guardrail-degraded"),
             )
             assert seen == expected
-        if fail_mode == "closed":
-            assert answer.json()["error"]["code"] == "guardrail_unavailable"
-            assert len(upstream.seen) == 1, "the text that could not be judged stayed here"
+    if fail_mode == "closed":
+        assert answer.json()["error"]["code"] == "guardrail_unavailable"
+        assert len(upstream.seen) == 1, "the text that could not be judged stayed here"
 
 
 @pytest.mark.anyio

@@ -93,7 +93,7 @@ async def test_through_the_judge_client_the_server_survives_it(
 @NOT_YET
 def test_no_mixture_of_two_kinds_of_characters_kills_the_server(start_server: StartServer) -> None:
     """Every pair of the kinds that pre-tokenizers tell apart, as the judge would be sent it."""
-    kinds = "aB1'/\n\r \t\x1c\x1f\x00\x85\u0301漢😀\u200d\u2028\ufeff·<|\U000e0041"
+    kinds = "aB1'/\n \x1c\x85\u0301漢😀\u200d·<"
     server = start_server()
     with httpx.Client(base_url=server.root, timeout=60) as client:
         for pair in combinations(kinds, 2):

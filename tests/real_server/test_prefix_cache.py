@@ -46,6 +46,11 @@ async def cached_by(judge: JudgeClassifier, policy: Policy, text: str) -> int:
     return cached
 
 
+def titled(policy: Policy, title: str) -> Policy:
+    """The same policy under a title that no server has seen."""
+    return replace(policy, body=policy.body.replace("# Arms", f"# {title} {uuid4()}", 1))
+
+
 @pytest.mark.usefixtures("warm")
 async def test_every_text_after_the_first_finds_the_policy_computed(
     judge: JudgeClassifier, arms: Policy, policy_tokens: int
@@ -66,12 +71,14 @@ async def test_what_changes_before_the_policy_costs_the_whole_of_it(
         assert cached < 0.1 * policy_tokens
 
 
-@pytest.mark.usefixtures("warm")
 async def test_another_effort_is_another_prefix(
     judge: JudgeClassifier, arms: Policy, policy_tokens: int, preamble_tokens: int
 ) -> None:
     """The effort stands before the policy in harmony, so each effort has a cache entry of its own."""
-    thorough = replace(arms, reasoning_effort=Effort.HIGH)
+    quick = titled(arms, "once more")
+    await judge.classify(quick, prompt("The first text of all."))
+    assert await cached_by(judge, quick, "The second text.") >= 0.9 * policy_tokens
+    thorough = replace(quick, reasoning_effort=Effort.HIGH)
     assert await cached_by(judge, thorough, "The first text at this effort.") < preamble_tokens
     assert await cached_by(judge, thorough, "The second text at this effort.") >= 0.9 * policy_tokens
 
@@ -80,7 +87,7 @@ async def test_policies_that_take_turns_all_stay_computed(
     judge: JudgeClassifier, arms: Policy, policy_tokens: int
 ) -> None:
     """Three policies on two slots: the server moves what it has no slot for to main memory."""
-    policies = [replace(arms, body=arms.body.replace("# Arms", f"# {name} {uuid4()}")) for name in "ABC"]
+    policies = [titled(arms, name) for name in ("first", "second", "third")]
     for policy in policies:
         await judge.classify(policy, prompt("The first text under this policy."))
     for text in TEXTS:

@@ -26,18 +26,15 @@ from tests.real_server.processes import guardrail_serve
 from tests.real_server.script import TRIGGER
 from tests.real_server.test_control_tokens import FORM
 
+if os.environ.get("GUARDRAIL_TEST_VLLM") != "1":
+    pytest.skip("opt-in: see tests/real_server/vllm.md", allow_module_level=True)
+
 URL = os.environ.get("GUARDRAIL_VLLM_URL", "http://127.0.0.1:8000/v1")
 POLICY_TOKENS = 683  # of o200k_base, in the body of policies/arms/policy.md
 BLOCK = 128  # tokens; vLLM's unit of caching on a CPU
 TRANSCRIPT = 25
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.skipif(
-        os.environ.get("GUARDRAIL_TEST_VLLM") != "1",
-        reason="opt-in: set GUARDRAIL_TEST_VLLM=1 and GUARDRAIL_VLLM_URL, see tests/real_server/vllm.md",
-    ),
-]
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture

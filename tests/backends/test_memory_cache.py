@@ -1,0 +1,122 @@
+"""The twin of guardrail/backends/memory_cache.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+from cachetools import TTLCache
+
+from guardrail.backends import memory_cache
+from guardrail.backends.memory_cache import MemoryCache
+from guardrail.core.policy import JUDGE_REFUSAL, Action, LabelRule, Mode, Policy
+from guardrail.core.redaction import Span
+from guardrail.core.verdict import Usage, Verdict
+
+pytestmark = pytest.mark.anyio
+
+LABELS = {
+    "OK": LabelRule("OK", violation=False),
+    "BAD": LabelRule("BAD", True, Action.FLAG),
+}
+POLICY = Policy("p", "Body.", LABELS)
+
+
+def ruling(label: str | None = "BAD") -> Verdict:
+    return Verdict(POLICY, label, violation=label in ("BAD", JUDGE_REFUSAL), judge="j", usage=Usage(9, 1))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    own = Clock()
+    monkeypatch.setattr(memory_cache, "TTLCache", partial(TTLCache, timer=own))
+    return own
+
+
+async def test_a_verdict_comes_back_as_cached_and_without_the_cost_of_its_call():
+    cache = MemoryCache()
+    verdict = replace(
+        ruling(), excerpts=("x",), spans=((0, Span(0, 1, "BAD")),), rationale="r", latency_ms=5.0
+    )
+    await cache.put("k", verdict)
+    assert await cache.get("k", POLICY) == replace(verdict, cached=True, latency_ms=0.0, usage=None)
+    assert await cache.get("other", POLICY) is None
+
+
+async def test_an_entry_ends_with_its_time(clock: Clock):
+    cache = MemoryCache(ttl_s=60)
+    await cache.put("k", ruling())
+    clock.now += 59.9
+    assert await cache.get("k", POLICY) is not None
+    clock.now += 0.1
+    assert await cache.get("k", POLICY) is None
+
+
+async def test_reading_does_not_lengthen_its_time_but_writing_does(clock: Clock):
+    cache = MemoryCache(ttl_s=60)
+    await cache.put("k", ruling())
+    clock.now += 40
+    assert await cache.get("k", POLICY) is not None
+    await cache.put("again", ruling())
+    clock.now += 40
+    assert await cache.get("k", POLICY) is None
+    assert await cache.get("again", POLICY) is not None
+
+
+async def test_the_least_recently_used_entry_makes_room():
+    cache = MemoryCache(max_entries=2)
+    await cache.put("a", ruling())
+    await cache.put("b", ruling())
+    await cache.get("a", POLICY)
+    await cache.put("c", ruling())
+    kept = {key: await cache.get(key, POLICY) is not None for key in "abc"}
+    assert kept == {"a": True, "b": False, "c": True}
+
+
+class TestChangedFrontMatter:
+    """The key covers the body only; what a label means is read from today's front matter."""
+
+    async def get(self, label: str | None, labels: dict[str, LabelRule], **more: object) -> Verdict | None:
+        cache = MemoryCache()
+        await cache.put("k", ruling(label))
+        return await cache.get("k", replace(POLICY, labels=labels, **more))  # type: ignore[arg-type]
+
+    async def test_another_action_and_mode_act_at_once(self):
+        labels = LABELS | {"BAD": LabelRule("BAD", True, Action.BLOCK)}
+        found = await self.get("BAD", labels, mode=Mode.SHADOW)
+        assert found is not None
+        assert (found.action, found.acts, found.label) == (Action.BLOCK, False, "BAD")
+
+    async def test_a_label_that_is_gone_is_a_miss(self):
+        labels = {"OK": LABELS["OK"], "WORSE": LabelRule("WORSE", True, Action.BLOCK)}
+        assert await self.get("BAD", labels) is None
+        assert await self.get("OK", labels) is not None
+
+    async def test_a_label_that_became_a_violation_is_a_miss_not_a_pass(self):
+        labels = LABELS | {"OK": LabelRule("OK", True, Action.BLOCK), "NEW": LabelRule("NEW", False)}
+        assert await self.get("OK", labels) is None
+
+    async def test_neither_is_one_that_is_no_violation_any_more_kept(self):
+        labels = {
+            "OK": LABELS["OK"],
+            "BAD": LabelRule("BAD", violation=False),
+            "WORSE": LabelRule("WORSE", True, Action.BLOCK),
+        }
+        assert await self.get("BAD", labels) is None
+
+    @pytest.mark.parametrize(("label", "action"), [(None, Action.PASS), (JUDGE_REFUSAL, Action.BLOCK)])
+    async def test_what_names_no_label_of_the_policy_is_kept(self, label: str | None, action: Action):
+        found = await self.get(
+            label, {"FINE": LabelRule("FINE", False), "X": LabelRule("X", True, Action.BLOCK)}
+        )
+        assert found is not None
+        assert found.action is action
