@@ -34,7 +34,7 @@ __all__ = ["JudgeClassifier", "JudgeSettings"]
 
 MAX_TRIES: Final = 4  # calls for one verdict, the second reading of a malformed answer included
 FIRST_PAUSE_S: Final = 0.1
-MAX_CHARS_PER_TOKEN: Final = 7.0  # English has 4 to 5; far above means that the server cut the prompt
+MAX_CHARS_PER_TOKEN: Final = 10.0  # English has 4 to 5, legal terms 7; far above, the prompt was cut
 _TRUNCATION_MATTERS: Final = 4_000  # characters; no server's window is smaller than this
 _RUN: Final = re.compile(r"(.)\1{3,}", re.DOTALL)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -276,6 +276,8 @@ def _was_cut(prompt: str, prompt_tokens: int) -> bool:
     """Whether the server read far fewer tokens than were sent (Ollama cuts without a word)."""
     if prompt_tokens <= 0 or len(prompt) < _TRUNCATION_MATTERS:
         return False
+    if prompt_tokens < len(prompt.split()):  # no token of o200k spans two words
+        return True
     if len(prompt) <= MAX_CHARS_PER_TOKEN * prompt_tokens:
         return False
     squeezed = _RUN.sub(r"\1\1\1\1", prompt)  # runs of one character make few tokens

@@ -18,6 +18,7 @@ from guardrail.core.policy import AnswerForm, Policy, Stage
 __all__ = ["neutralise", "prefix", "user_message", "verdict_key"]
 
 MAX_RUN: Final = 2_000
+_BLOCK: Final = MAX_RUN // 2
 MAX_CONTEXT_CHARS: Final = 12_000
 
 _OPENING: Final = (
@@ -45,9 +46,16 @@ _HIDDEN: Final = (
 _OPEN: Final = re.compile(f"[<\ufe64\uff1c](?={_HIDDEN}[|\uff5c])")
 _CLOSE: Final = re.compile(f"[|\uff5c](?={_HIDDEN}[>\ufe65\uff1e])")
 _AFTER_OPEN: Final = re.compile(f"(?<=‹)({_HIDDEN})[|\uff5c]")
-# Runs of one class that tokenizers choke on: white space, letters, or anything else without a space.
-# Only the start of a run is looked at, so that the search stays linear.
-_RUN: Final = re.compile(rf"(?<!\s)\s{{{MAX_RUN},}}|(?<!\S)\S{{{MAX_RUN},}}")
+# Runs that tokenizers choke on, broken up in one pass each because they overlap: text without white space
+# (U+001C to U+001F are space for Python and text for llama.cpp), and white space with slashes in it
+# (llama.cpp's rule for punctuation swallows line ends and slashes). Only the start of a run is looked at,
+# so that the search stays linear.
+_RUNS: Final = (
+    re.compile(rf"(?<![\S\x1c-\x1f])[\S\x1c-\x1f]{{{MAX_RUN + 1},}}"),
+    re.compile(rf"(?<![\s/])[\s/]{{{MAX_RUN + 1},}}"),
+)
+_SPACE: Final = re.compile(r"[^\S\x1c-\x1f]")
+_WORD: Final = re.compile(r"[^\s/]")
 
 
 def prefix(policy: Policy) -> str:
@@ -70,19 +78,18 @@ def neutralise(text: str) -> str:
 
 
 def _broken_up(text: str) -> str:
-    half = MAX_RUN // 2
     for at in range(
-        0, len(text) - half + 1, half
-    ):  # a run of MAX_RUN holds one whole block of half its size
-        block = text[at : at + half]
-        if block.isspace() or len(block.split(None, 1)) == 1:
-            return _RUN.sub(_interrupted, text)
+        0, len(text) - _BLOCK + 1, _BLOCK
+    ):  # every run of MAX_RUN holds one whole aligned block
+        if not (_SPACE.search(text, at, at + _BLOCK) and _WORD.search(text, at, at + _BLOCK)):
+            for runs in _RUNS:
+                text = runs.sub(_interrupted, text)
+            return text
     return text
 
 
 def _interrupted(run: re.Match[str]) -> str:
-    pieces = [run[0][i : i + MAX_RUN] for i in range(0, len(run[0]), MAX_RUN)]
-    return ("\u00b7" if run[0][0].isspace() else "\n").join(pieces)
+    return " \u00b7 ".join(run[0][at : at + _BLOCK] for at in range(0, len(run[0]), _BLOCK))
 
 
 def user_message(policy: Policy, subject: Subject, boundary: str) -> str:

@@ -629,9 +629,17 @@ class TestSilentTruncation:
         assert caught.value.code is FailureCode.TRUNCATED
         assert "larger context" in str(caught.value)
 
-    @pytest.mark.parametrize("tokens", [len(PROSE) // 4, len(PROSE) // 6, 0, -1])
+    @pytest.mark.parametrize("tokens", [len(PROSE) // 4, len(PROSE) // 5, 0, -1])
     async def test_a_plausible_or_missing_count_is_not(self, tokens: int):
         assert (await self.ask(self.PROSE, tokens)).label is None
+
+    async def test_long_words_are_no_sign_of_it(self):
+        assert (await self.ask("responsibilities " * 1200, 1300)).label is None
+
+    async def test_nor_is_text_without_blanks_that_was_not_cut(self):
+        assert (await self.ask("好" * 8_000, 900)).label is None
+        with pytest.raises(ClassifierRejected):
+            await self.ask("".join(map(chr, range(0x4E00, 0x4E00 + 12_000))), 900)
 
     async def test_a_short_prompt_never_is(self):
         assert (await self.ask("hello", 1)).label is None

@@ -39,7 +39,11 @@ from tests.fakes import FakeJudge, FakeServer, FakeUpstream, Say, chunk, complet
 
 HERE = importlib.util.find_spec("litellm") is not None
 needs_litellm = pytest.mark.skipif(not HERE, reason="the extra guardrail[litellm] is not installed")
-pytestmark = pytest.mark.anyio
+pytestmark = [
+    pytest.mark.anyio,
+    # Pydantic about a type of LiteLLM's own, whenever LiteLLM first builds it.
+    pytest.mark.filterwarnings("ignore:.*ReadOnly.*:UserWarning"),
+]
 
 BOUND_S = 30.0
 KEY = "sk-" + "provider-0123456789abcdef"
@@ -292,7 +296,9 @@ class TestUpstream:
         assert "Give Feedback" not in told
 
 
-TOO_LONG = json.dumps({"error": {"message": "This model's maximum context length is 8192 tokens."}}).encode()
+TOO_LONG = json.dumps(
+    {"error": {"message": "This model's maximum context length is 8192 tokens."}}
+).encode()
 ROWS = [
     (Say(completion("")), MalformedVerdict, FailureCode.MALFORMED, 1),
     (Say(completion("", finish_reason="length")), MalformedVerdict, FailureCode.TRUNCATED, 1),

@@ -134,7 +134,7 @@ class TestNeutralise:
     @pytest.mark.parametrize("count", [MAX_RUN, MAX_RUN + 1, 2 * MAX_RUN, 24_000])
     def test_breaks_up_a_run_of_one_character(self, char, count):
         neutral = neutralise(char * count)
-        assert neutral.count(char) == count
+        assert neutral.replace(" · ", "") == char * count
         assert longest_run(neutral) <= MAX_RUN
 
     def test_a_run_of_the_limit_stays_whole(self):

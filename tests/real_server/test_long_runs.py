@@ -8,7 +8,6 @@ message could end the judge for everybody. Each test here has a server of its ow
 from __future__ import annotations
 
 import signal
-from collections.abc import Collection
 from itertools import combinations
 
 import httpx
@@ -22,10 +21,6 @@ from tests.real_server.conftest import StartServer
 from tests.real_server.script import TRIGGER
 
 LENGTH = 30_000
-NOT_YET = pytest.mark.xfail(
-    reason="neutralise() takes \\x1c-\\x1f for white space and breaks no run of slashes; llama.cpp does",
-    strict=True,
-)
 RUNS = {
     "letters": "x",
     "spaces": " ",
@@ -42,12 +37,9 @@ RUNS = {
 MIXED_RUNS = {"newlines and tabs": "\n\t", "slashes and newlines": "/\n", "separators and marks": "\x1c!"}
 
 
-def each(runs: dict[str, str], *, not_yet: Collection[str] = ()) -> pytest.MarkDecorator:
-    """One test for each run; ``not_yet`` are those that guardrail is known to fail on."""
-    params = [
-        pytest.param(unit * (LENGTH // len(unit)), id=name, marks=[NOT_YET] if name in not_yet else [])
-        for name, unit in runs.items()
-    ]
+def each(runs: dict[str, str]) -> pytest.MarkDecorator:
+    """One test for each run."""
+    params = [pytest.param(unit * (LENGTH // len(unit)), id=name) for name, unit in runs.items()]
     return pytest.mark.parametrize("run", params)
 
 
@@ -65,7 +57,7 @@ def test_an_undefended_server_dies_of_it(start_server: StartServer, run: str) ->
 
 
 @pytest.mark.anyio
-@each(RUNS, not_yet=["slashes", "separators"])
+@each(RUNS)
 async def test_through_the_judge_client_it_is_judged(
     start_server: StartServer, arms: Policy, run: str
 ) -> None:
@@ -77,7 +69,7 @@ async def test_through_the_judge_client_it_is_judged(
 
 
 @pytest.mark.anyio
-@each(MIXED_RUNS, not_yet=["slashes and newlines", "separators and marks"])
+@each(MIXED_RUNS)
 async def test_through_the_judge_client_the_server_survives_it(
     start_server: StartServer, arms: Policy, run: str
 ) -> None:
@@ -90,7 +82,6 @@ async def test_through_the_judge_client_the_server_survives_it(
     assert server.wait_for_death(0) is None
 
 
-@NOT_YET
 def test_no_mixture_of_two_kinds_of_characters_kills_the_server(start_server: StartServer) -> None:
     """Every pair of the kinds that pre-tokenizers tell apart, as the judge would be sent it."""
     kinds = "aB1'/\n \x1c\x85\u0301漢😀\u200d·<"
