@@ -34,7 +34,8 @@ __all__ = ["JudgeClassifier", "JudgeSettings"]
 
 MAX_TRIES: Final = 4  # calls for one verdict, the second reading of a malformed answer included
 FIRST_PAUSE_S: Final = 0.1
-MAX_CHARS_PER_TOKEN: Final = 10.0  # English has 4 to 5, legal terms 7; far above, the prompt was cut
+MAX_CHARS_PER_TOKEN: Final = 10.0  # of text without blanks: base64 has 1.3, Chinese 1 to 2
+LONG_WORD: Final = 40  # characters
 _TRUNCATION_MATTERS: Final = 4_000  # characters; no server's window is smaller than this
 _RUN: Final = re.compile(r"(.)\1{3,}", re.DOTALL)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -273,12 +274,13 @@ def _usage(usage: Any) -> Usage | None:
 
 
 def _was_cut(prompt: str, prompt_tokens: int) -> bool:
-    """Whether the server read far fewer tokens than were sent (Ollama cuts without a word)."""
+    """Whether the server read far fewer tokens than were sent (Ollama cuts without a word).
+
+    No token of o200k spans two words, and a long word (a run of signs aside) makes several.
+    """
     if prompt_tokens <= 0 or len(prompt) < _TRUNCATION_MATTERS:
         return False
-    if prompt_tokens < len(prompt.split()):  # no token of o200k spans two words
-        return True
-    if len(prompt) <= MAX_CHARS_PER_TOKEN * prompt_tokens:
-        return False
-    squeezed = _RUN.sub(r"\1\1\1\1", prompt)  # runs of one character make few tokens
-    return len(squeezed) > MAX_CHARS_PER_TOKEN * prompt_tokens
+    least = 0.0
+    for word in prompt.split():
+        least += 1 if len(word) <= LONG_WORD else len(_RUN.sub(r"\1\1\1\1", word)) / MAX_CHARS_PER_TOKEN
+    return prompt_tokens < least
