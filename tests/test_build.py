@@ -252,7 +252,7 @@ class TestJudge:
         assert _judge_settings(own, 1).base_url == "http://127.0.0.1:1/v1"
 
     async def test_it_has_the_deadline_and_the_fail_mode_of_the_configuration(self, write: Write):
-        with FakeJudge(delay_s=30) as judge:
+        with FakeJudge(delay_s=1) as judge:  # late for this deadline, not for the default one
             classifier = {"kind": "judge", "base_url": judge.url, "timeout_s": 0.2}
             for modes, action in (
                 ("closed", Action.BLOCK),

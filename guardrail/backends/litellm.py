@@ -31,7 +31,7 @@ from guardrail.errors import (
     UpstreamLost,
 )
 from guardrail.wire import sse
-from guardrail.wire.replies import EVENT_STREAM, JSON, openai_error
+from guardrail.wire.replies import EVENT_STREAM, JSON, UNREADABLE, openai_error
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else the import fetches a price list
 try:
@@ -81,6 +81,11 @@ class LiteLLMUpstream:
             return
         body = await _json_body(receive)
         call = {k: v for k, v in body.items() if k in _PASSED} | self._arguments
+        if "model" not in self._arguments and "://" in str(call.get("model")):
+            # Some providers of LiteLLM take their address from the model's name (oobabooga, huggingface).
+            reply = openai_error(UNREADABLE, "invalid_request_error", "model holds an address", "model")
+            await _respond(send, reply.status, reply.headers, reply.body)
+            return
         try:
             answer = await litellm.acompletion(**call)
         except Exception as error:

@@ -107,6 +107,9 @@ def user_message(policy: Policy, subject: Subject, boundary: str) -> str:
             break
     lines.extend(reversed(context))
     for turn in subject.turns:
+        before = [neutralise(segment.preceding) for segment in turn.segments if segment.preceding]
+        if before:
+            lines += [f"=== {boundary} {_role(turn)}: context, not to be classified ===", *before]
         lines.append(f"=== {boundary} {_role(turn)}: classify this ===")
         lines.extend(_quoted(turn))
     lines.append(f"=== {boundary} end ===")
@@ -123,8 +126,6 @@ def _role(turn: Turn) -> str:
 
 def _quoted(turn: Turn) -> Iterator[str]:
     for segment in turn.segments:
-        if segment.preceding:
-            yield f"[earlier text of this message, not to be classified] {neutralise(segment.preceding)}"
         if segment.kind is Kind.TEXT:
             yield neutralise(segment.text)
         else:

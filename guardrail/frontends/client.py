@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from typing import Final
 
 import anyio
 
 from guardrail.errors import UnreadableRequest
 from guardrail.frontends.asgi import Message, Receive, Scope, Send, compressed, header
-from guardrail.wire.replies import MEDIA_TYPE_UNSUPPORTED, TOO_LARGE
+from guardrail.wire.replies import MEDIA_TYPE_UNSUPPORTED, TOO_LARGE, TOO_SLOW
 
 __all__ = ["Client"]
+
+BODY_DEADLINE_S: Final = 60.0
 
 
 class Client:
@@ -41,7 +44,7 @@ class Client:
     async def body(self, limit: int) -> bytes | None:
         """The whole body, at most ``limit`` bytes; None when the client hung up.
 
-        Raises ``UnreadableRequest`` for one that is compressed or too large.
+        Raises ``UnreadableRequest`` for one that is compressed, too large or too slow.
         """
         if compressed(self._headers):
             raise UnreadableRequest(
@@ -54,8 +57,12 @@ class Client:
             raise too_large
         parts: list[bytes] = []
         size = 0
+        deadline = anyio.current_time() + BODY_DEADLINE_S
         while True:
-            message = await self.receive()
+            with anyio.move_on_at(deadline) as in_time:
+                message = await self.receive()
+            if in_time.cancelled_caught:
+                raise UnreadableRequest("the body did not arrive in time", status=TOO_SLOW)
             if message["type"] == "http.disconnect":
                 return None
             part: bytes = message.get("body", b"")

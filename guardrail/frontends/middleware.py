@@ -7,56 +7,18 @@ judges it, calls the app, and hands the answer to the unary or the streaming res
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
-import anyio
-from anyio.abc import TaskGroup
-
-from guardrail.core.decision import Decision
-from guardrail.core.policy import Action, Stage
-from guardrail.engine.check import GuardrailEngine, new_decision_id
-from guardrail.engine.streams import StreamRules
-from guardrail.errors import UnreadableRequest, UnreadableResponse, UpstreamLost
-from guardrail.frontends.asgi import (
-    ASGIApp,
-    Message,
-    Receive,
-    Scope,
-    Send,
-    compressed,
-    full_path,
-    header,
-    kept_headers,
-    send_reply,
-)
-from guardrail.frontends.client import Client
-from guardrail.frontends.streaming import StreamResponder
-from guardrail.frontends.unary import UnaryResponder
+from guardrail.engine.check import GuardrailEngine
+from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send, full_path
+from guardrail.frontends.exchange import Exchange, Settings
 from guardrail.wire.chat import ChatDialect
-from guardrail.wire.dialect import Dialect, GuardedRequest
-from guardrail.wire.replies import (
-    BAD_UPSTREAM,
-    BUSY,
-    UNAVAILABLE,
-    Refusal,
-    decision_headers,
-)
+from guardrail.wire.dialect import Dialect
 
 __all__ = ["GuardrailMiddleware", "Settings", "dialect_of"]
 
 DIALECTS: Final[Mapping[str, Dialect]] = {"/chat/completions": ChatDialect()}
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the middleware is told besides the engine. Sizes are in bytes."""
-
-    refusals: Mapping[Stage, Refusal] = field(default_factory=lambda: {stage: Refusal() for stage in Stage})
-    streaming: StreamRules = field(default_factory=StreamRules)
-    max_body_bytes: int = 1_048_576
-    max_concurrent_requests: int = 512
 
 
 def dialect_of(path: str) -> Dialect | None:
@@ -108,13 +70,15 @@ class GuardrailMiddleware:
         await self.app(scope, receive, send)
 
     async def _guard(self, dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._slots.take():
-            message = "too many requests at once"
-            await send_reply(send, dialect.error(BUSY, "guardrail_overloaded", message))
+        exchange = Exchange(self.app, self.engine, self.settings, dialect, scope, receive, send)
+        request = await exchange.read()
+        if request is None:
+            return
+        if not self._slots.take():  # only now: a client that never ends its body takes no one's place
+            await exchange.turn_away()
             return
         try:
-            exchange = Exchange(self.app, self.engine, self.settings, dialect, scope, receive, send)
-            await exchange.run()
+            await exchange.run(request)
         finally:
             self._slots.give_back()
 
@@ -145,180 +109,3 @@ class _Slots:
 
     def give_back(self) -> None:
         self._free += 1
-
-
-class Exchange:
-    """One guarded request, from its first byte to the last byte of the answer."""
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        engine: GuardrailEngine,
-        settings: Settings,
-        dialect: Dialect,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> None:
-        self._app = app
-        self._engine = engine
-        self._settings = settings
-        self._dialect = dialect
-        self._scope = scope
-        self._client = Client(scope, receive, send)
-        self._send = self._client.send
-        self._id = new_decision_id()
-        self._responder: UnaryResponder | StreamResponder | _Verbatim | None = None
-        self._checks: TaskGroup | None = None
-        self._unreadable: UnreadableResponse | None = None
-        self._complete = False  # the app ended its answer
-
-    async def run(self) -> None:
-        """Serve the request; when the client hangs up, everything made for it is cancelled."""
-        try:
-            raw = await self._client.body(self._settings.max_body_bytes)
-            if raw is None:
-                return
-            request = self._dialect.read_request(raw)
-            self._engine = self._engine.adding(request.added_policies)
-        except UnreadableRequest as error:
-            reply = self._dialect.error(error.status, "invalid_request_error", str(error), error.param)
-            await send_reply(self._send, reply, [(b"x-guardrail-id", self._id.encode())])
-            return
-        try:
-            await self._client.wait_for(
-                self._serve_stream(request) if request.stream else self._serve(request)
-            )
-        finally:
-            if isinstance(self._responder, StreamResponder):
-                self._responder.record()
-
-    async def _serve_stream(self, request: GuardedRequest) -> None:
-        """``_serve`` with a task group for the checks of a stream; an error stays what it was."""
-        failed: Exception | None = None
-        async with anyio.create_task_group() as group:
-            self._checks = group
-            try:
-                await self._serve(request)
-            except Exception as error:
-                failed = error
-            group.cancel_scope.cancel()
-        if failed is not None:
-            raise failed
-
-    async def _serve(self, request: GuardedRequest) -> None:
-        decision = await self._engine.check_input(
-            request.conversation, decision_id=self._id, dialect=self._dialect.name
-        )
-        if decision.action is Action.BLOCK:
-            await self._refuse(request, decision)
-            return
-        raw = request.raw
-        if decision.action is Action.REDACT:
-            raw = self._dialect.edit(raw, decision.redactions)
-        try:
-            await self._forward(raw, request, decision)
-        except UpstreamLost as error:
-            await self._lost("upstream_unavailable", str(error), decision)
-        except UnreadableResponse as error:
-            await self._lost("upstream_unreadable", str(error), decision)
-
-    async def _refuse(self, request: GuardedRequest, decision: Decision) -> None:
-        if decision.unavailable:
-            message = "the prompt could not be checked, and unchecked prompts are not let through"
-            reply = self._dialect.error(UNAVAILABLE, "guardrail_unavailable", message)
-        else:
-            refusal = self._settings.refusals[Stage.INPUT]
-            reply = self._dialect.refuse(request, decision, refusal)
-        await send_reply(self._send, reply, decision_headers(decision))
-
-    async def _lost(self, code: str, reason: str, decision: Decision) -> None:
-        if self._responder is not None:
-            await self._responder.lost(code, reason)
-            return
-        reply = self._dialect.error(BAD_UPSTREAM, code, reason)
-        await send_reply(self._send, reply, decision_headers(decision))
-
-    async def _forward(self, raw: bytes, request: GuardedRequest, decision: Decision) -> None:
-        replaced = (b"content-length", b"accept-encoding", b"transfer-encoding")
-        headers = [(k, v) for k, v in self._scope["headers"] if k.lower() not in replaced]
-        headers.append((b"content-length", str(len(raw)).encode()))
-        headers.append((b"accept-encoding", b"identity"))  # what is compressed cannot be judged
-        scope = {**self._scope, "headers": headers, "extensions": {}}
-        body: Message | None = {"type": "http.request", "body": raw, "more_body": False}
-
-        async def receive() -> Message:
-            nonlocal body
-            if body is not None:
-                message, body = body, None
-                return message
-            await self._client.gone.wait()
-            return {"type": "http.disconnect"}
-
-        async def send(message: Message) -> None:
-            if self._unreadable is not None:
-                raise self._unreadable
-            try:
-                await self._take(message, request, decision)
-            except UnreadableResponse as error:
-                self._unreadable = error
-                raise
-
-        try:
-            await self._app(scope, receive, send)
-        except Exception:
-            if self._unreadable is None:
-                raise
-        if self._unreadable is not None:  # whatever the app made of it
-            raise self._unreadable
-
-    async def _take(self, message: Message, request: GuardedRequest, decision: Decision) -> None:
-        """Take one message of the app's; those of extensions, which were not offered, are dropped."""
-        if message["type"] == "http.response.start":
-            if self._responder is not None:
-                raise RuntimeError("the app began its answer twice")
-            start = {**message, "headers": list(message.get("headers", ()))}
-            self._responder = self._respond(start, request, decision)
-        elif message["type"] == "http.response.body" and self._responder is not None:
-            if self._complete:
-                raise RuntimeError("the app went on after the end of its answer")
-            self._complete = not message.get("more_body", False)
-            await self._responder.body(message)
-
-    def _respond(
-        self, start: Message, request: GuardedRequest, decision: Decision
-    ) -> UnaryResponder | StreamResponder | _Verbatim:
-        if start["status"] >= 300:
-            return _Verbatim(start, self._send, self._dialect, decision)
-        headers = start["headers"]
-        if compressed(headers):
-            raise UnreadableResponse("the upstream compressed its answer although it was not asked to")
-        refusal = self._settings.refusals[Stage.OUTPUT]
-        known = (self._engine, self._dialect, request, decision, refusal)
-        if header(headers, b"content-type").lower().startswith(b"text/event-stream"):
-            if self._checks is None:
-                raise UnreadableResponse("the upstream streams although it was not asked to")
-            return StreamResponder(start, self._send, *known, self._settings.streaming, self._checks)
-        return UnaryResponder(start, self._send, *known)
-
-
-class _Verbatim:
-    """An upstream's error, passed on byte for byte."""
-
-    def __init__(self, start: Message, send: Send, dialect: Dialect, decision: Decision) -> None:
-        self._ours = decision_headers(decision)
-        headers = kept_headers(start["headers"], same_length=True)
-        self._start: Message | None = {**start, "headers": headers + self._ours}
-        self._send = send
-        self._dialect = dialect
-
-    async def body(self, message: Message) -> None:
-        if self._start is not None:
-            await self._send(self._start)
-            self._start = None
-        await self._send(message)
-
-    async def lost(self, code: str, reason: str) -> None:
-        """The error itself broke off: end without a proper end, if it has begun."""
-        if self._start is not None:
-            await send_reply(self._send, self._dialect.error(BAD_UPSTREAM, code, reason), self._ours)

@@ -12,11 +12,19 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from guardrail.engine.check import new_decision_id
 from guardrail.errors import UpstreamLost
 from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send, kept_headers, send_reply
 from guardrail.frontends.client import Client
 from guardrail.frontends.middleware import dialect_of
-from guardrail.wire.replies import BAD_UPSTREAM, NOT_READY, UNGUARDED, UNREADABLE, openai_error
+from guardrail.wire.replies import (
+    BAD_UPSTREAM,
+    NOT_READY,
+    UNGUARDED,
+    UNREADABLE,
+    openai_error,
+    refused_headers,
+)
 
 __all__ = ["ProxyApp"]
 
@@ -66,7 +74,7 @@ class ProxyApp:
             await self._own(scope, receive, send)
         elif _ambiguous(scope):
             message = "the path has empty or dot segments or an encoded slash; write it plainly"
-            await send_reply(send, openai_error(UNREADABLE, "invalid_request_error", message))
+            await _refuse(send, UNREADABLE, "invalid_request_error", message)
         elif self._passed(scope["method"], path):
             await self._pass(scope, receive, send)
         else:
@@ -74,7 +82,7 @@ class ProxyApp:
                 "no guard covers this path; use /v1/chat/completions, or add it to paths.allow "
                 "to forward it unguarded"
             )
-            await send_reply(send, openai_error(UNGUARDED, "unguarded_path", message))
+            await _refuse(send, UNGUARDED, "unguarded_path", message)
 
     def _passed(self, method: str, path: str) -> bool:
         if method in ("GET", "HEAD") and _READ_ONLY.fullmatch(path):
@@ -109,6 +117,10 @@ class ProxyApp:
         else:  # a WebSocket: no dialect covers one
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": "unguarded_path"})
+
+
+async def _refuse(send: Send, status: int, code: str, message: str) -> None:
+    await send_reply(send, openai_error(status, code, message), refused_headers(new_decision_id()))
 
 
 def _ambiguous(scope: Scope) -> bool:

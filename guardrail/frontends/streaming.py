@@ -68,6 +68,7 @@ class StreamResponder:
         self._started = False
         self._ended = False
         self._complete = False  # the inner app ended its answer
+        self._lost = False  # it broke off before anything left
 
     async def body(self, message: Message) -> None:
         """Take one body message."""
@@ -97,13 +98,15 @@ class StreamResponder:
         if self._started:
             await self._write(self._dialect.error_event(code, reason), last=True)
         else:
-            self._ended = True
+            self._ended = self._lost = True
             reply = self._dialect.error(BAD_UPSTREAM, code, reason)
             await send_reply(self._send, reply, decision_headers(self._before))
 
     def record(self) -> None:
-        """Record the stream's decision, whole or cut."""
+        """Record the stream's decision, whole or cut; a stream that was lost unjudged has none."""
         answer = self._answer
+        if self._lost and not answer.checks:
+            return
         self._engine.record(
             answer.decision(),
             self._dialect.name,

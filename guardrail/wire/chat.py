@@ -122,6 +122,27 @@ _CHANNELS: Final = {
     "reasoning": Kind.REASONING,
     "refusal": Kind.REFUSAL,
 }
+# What servers put beside the message of a choice that is no text of the answer's.
+_CHOICE_SHAPE: Final[_Shape] = dict.fromkeys(
+    [
+        "index",
+        "message",
+        "delta",
+        "finish_reason",
+        "native_finish_reason",
+        "stop_reason",
+        "matched_stop",
+        "logprobs",
+        "content_filter_results",
+        "content_filter_result",
+        "content_filter_offsets",
+        "token_ids",
+        "seed",
+        "provider_specific_fields",
+        "error",
+    ]
+)
+_PLAIN_CHOICE: Final = frozenset({"index", "delta", "logprobs", "finish_reason"})
 _FIRST_CONTENT: Final[Address] = ("choices", 0, "delta", "content")
 _SILENT_DELTA: Final = frozenset({"role", "obfuscation"})
 
@@ -296,6 +317,7 @@ class ChatDialect:
                 unreadable: list[str] = []
                 at = ("choices", position, "message")
                 segments = _read(choice["message"], at, unreadable)
+                unreadable += _strangers(choice, _CHOICE_SHAPE, at[:2])
                 found.append(Choice(position, Turn("assistant", segments), tuple(unreadable)))
         except (KeyError, TypeError, AttributeError, UnreadableRequest):
             raise UnreadableResponse("the upstream's answer is no chat completion") from None
@@ -361,6 +383,7 @@ class ChatDialect:
                 for key in ("delta", "message"):
                     if added := choice.get(key):
                         _read_delta(added, index, ("choices", position, key), deltas, unreadable)
+                unreadable += _strangers(choice, _CHOICE_SHAPE, ("choices", position))
                 if choice.get("finish_reason"):
                     finished.append(index)
         except (orjson.JSONDecodeError, AttributeError, TypeError, KeyError):
@@ -429,7 +452,7 @@ class ChatDialect:
 def _plain(choice: dict[str, Any]) -> str | None:
     """The text of a chunk that carries nothing else, as nearly every one does."""
     delta = choice.get("delta")
-    if delta and len(delta) == 1 and not choice.get("finish_reason") and not choice.get("message"):
+    if delta and len(delta) == 1 and choice.keys() <= _PLAIN_CHOICE and not choice.get("finish_reason"):
         text = delta.get("content")
         return text if isinstance(text, str) else None
     return None

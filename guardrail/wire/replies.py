@@ -20,6 +20,7 @@ __all__ = [
     "MEDIA_TYPE_UNSUPPORTED",
     "NOT_READY",
     "TOO_LARGE",
+    "TOO_SLOW",
     "UNAVAILABLE",
     "UNGUARDED",
     "UNREADABLE",
@@ -30,12 +31,14 @@ __all__ = [
     "error_body",
     "openai_error",
     "refusal_error",
+    "refused_headers",
 ]
 
 Header = tuple[bytes, bytes]
 
 UNREADABLE: Final = 400
 BLOCKED: Final = 400
+TOO_SLOW: Final = 408
 UNGUARDED: Final = 403
 TOO_LARGE: Final = 413
 MEDIA_TYPE_UNSUPPORTED: Final = 415
@@ -110,6 +113,11 @@ def refusal_error(decision: Decision, refusal: Refusal) -> Reply:
         },
     }
     return Reply(refusal.status, orjson.dumps({"error": error}))
+
+
+def refused_headers(decision_id: str) -> list[Header]:
+    """The headers of a request that was refused before anything was decided about it."""
+    return [(b"x-guardrail-decision", b"block"), (b"x-guardrail-id", decision_id.encode())]
 
 
 def decision_headers(*decisions: Decision) -> list[Header]:

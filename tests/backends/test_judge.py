@@ -45,7 +45,7 @@ from guardrail.errors import (
     FailureCode,
     MalformedVerdict,
 )
-from tests.fakes import FakeJudge, FakeServer, Say, Seen, completion, verdict
+from tests.fakes import FakeJudge, FakeServer, Say, completion, verdict
 
 pytestmark = pytest.mark.anyio
 
@@ -776,18 +776,28 @@ async def test_json_arguments_and_reasoning_reach_the_judge_with_their_kind():
 
 
 async def test_a_connection_is_used_again():
-    ports: list[str] = []
+    connections = 0
 
-    def note(seen: Seen) -> Say:
-        ports.append(seen.headers["Host"])
-        return Say(FINE)
+    async def serve(stream: anyio.abc.SocketStream) -> None:
+        nonlocal connections
+        connections += 1
+        async with stream:
+            while True:
+                try:
+                    got = await stream.receive()
+                    while not got.endswith(b"}"):
+                        got += await stream.receive()
+                except (anyio.EndOfStream, anyio.BrokenResourceError):
+                    return
+                await stream.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(FINE), FINE))
 
-    with FakeServer(note) as server:
-        async with judge(server) as classifier:
-            for number in range(3):
-                await classifier.classify(POLICY, subject_of(f"text {number}"))
-            session = classifier._outbound.session()
-            assert session.connector is not None
-            assert len(session.connector._conns) == 1
-            assert sum(len(idle) for idle in session.connector._conns.values()) == 1
-    assert len(ports) == 3
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    port = listener.listeners[0].extra(anyio.abc.SocketAttribute.local_port)
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, serve)
+        async with judge(f"http://127.0.0.1:{port}/v1") as classifier:
+            with anyio.fail_after(BOUND_S):
+                for number in range(3):
+                    await classifier.classify(POLICY, subject_of(f"text {number}"))
+        group.cancel_scope.cancel()
+    assert connections == 1

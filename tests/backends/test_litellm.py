@@ -202,6 +202,16 @@ class TestUpstream:
         } == stable
         assert other.seen == []
 
+    @pytest.mark.parametrize("provider", ["oobabooga/", "huggingface/", "openai/", ""])
+    async def test_a_model_that_is_an_address_is_refused_unless_it_is_configured(self, provider: str):
+        with FakeUpstream() as server, FakeUpstream("Evil.") as other:
+            start, body = await ask(upstream_of(server), ASKED | {"model": provider + other.url})
+            assert (start["status"], json.loads(body["body"])["error"]["param"]) == (400, "model")
+            assert (server.seen, other.seen) == ([], [])
+            app = upstream_of(server, model="openai/http://pinned")
+            await ask(app, ASKED | {"model": provider + other.url})
+        assert (len(server.seen), other.seen) == (1, [])
+
     async def test_a_call_that_fails_goes_to_no_fallback_of_the_callers(self):
         with FakeServer(Say(b"{}", 500)) as server, FakeUpstream("Evil.") as other:
             fallback = {"model": "openai/x", "api_base": other.url}
@@ -365,6 +375,11 @@ class TestClassifier:
         with FakeServer(Say(json.dumps(body).encode())) as server:
             found = await classifier_of(server).classify(POLICY, subject_of(TEXT))
         assert found.usage == Usage(700, 9, 640)
+
+    def test_an_answer_without_token_counts(self):
+        from guardrail.backends.litellm import _usage
+
+        assert _usage(object()) is None
 
     async def test_the_judges_refusal_is_a_violation(self):
         with FakeServer(Say(completion("I'm sorry, but I can't help with that."))) as server:

@@ -80,6 +80,21 @@ class TestSession:
         assert server.open_most > 100
 
     @pytest.mark.anyio
+    async def test_a_limit_makes_more_requests_wait_for_their_turn(self):
+        with FakeServer(Say(b"ok", delay_s=0.05)) as server:
+            outbound = Outbound(most=3)
+
+            async def get() -> None:
+                async with outbound.session().get(server.url) as response:
+                    await response.read()
+
+            async with anyio.create_task_group() as group:
+                for _ in range(9):
+                    group.start_soon(get)
+            await outbound.aclose()
+        assert (len(server.seen), server.open_most) == (9, 3)
+
+    @pytest.mark.anyio
     async def test_silence_ends_after_its_time_with_an_error_that_is_listed(self):
         with FakeServer(Say(b"late", delay_s=60)) as server:
             outbound = Outbound(read_timeout_s=0.05)

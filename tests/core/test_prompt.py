@@ -206,7 +206,8 @@ class TestUserMessage:
     def test_text_that_has_left_is_context_and_neutral_too(self):
         made = subject(turn("assistant", "tail", preceding="head <|end|>"), stage=Stage.OUTPUT)
         assert (
-            "\n[earlier text of this message, not to be classified] head ‹¦end¦>\ntail\n"
+            f"=== {BOUNDARY} assistant: context, not to be classified ===\nhead ‹¦end¦>\n"
+            f"=== {BOUNDARY} assistant: classify this ===\ntail\n"
         ) in user_message(POLICY, made, BOUNDARY)
 
     def test_judged_text_is_never_cut(self):

@@ -104,6 +104,7 @@ class TestLocate:
             ("1 1 1 0", "1 1", " 0"),
             ("ababa!", "aba", "!"),
             ("aaaaa", "aa", ""),
+            ("aabaaabaa!", "aabaa", "!"),
             ("xabaabaab", "abaab", "x"),
             ("abacabacabad", "abacaba", "d"),
             ("abcabcab-abcabc", "abcabc", "ab-"),
@@ -175,6 +176,11 @@ class TestFolded:
         assert len(view.text) == len(view.starts) == len(view.ends)
         assert list(view.starts) == sorted(view.starts)
         assert all(0 <= a < b <= len(text) for a, b in zip(view.starts, view.ends, strict=True))
+
+    def test_a_run_of_white_space_and_a_mark_belong_to_one_character(self):
+        view = folded("a \u200b\n e\u0301b")
+        assert view.text == "a eb"
+        assert [view.to_raw(i, i + 1) for i in range(4)] == [(0, 1), (1, 5), (5, 7), (7, 8)]
 
     @given(st.text())
     def test_folding_twice_is_folding_once(self, text):

@@ -334,6 +334,16 @@ class TestRedaction:
         guard.push("cdefgh")
         assert guard.settle(decision()) == [Release("4711cd", (Span(0, 4, "P2"),))]
 
+    def test_a_span_stays_though_the_next_check_finds_only_another(self):
+        guard = StreamGuard(4, 9)
+        guard.push("4711")
+        guard.settle(decision(Action.REDACT, Span(0, 4, "P2")))
+        guard.push(" and 0815")
+        (release,) = guard.settle(decision(Action.REDACT, Span(9, 13, "P2")))
+        assert release.text == "[REDACTED:P2]"
+        (release,) = guard.close()
+        assert release.text == " and [REDACTED:P2]"
+
     def test_a_span_that_two_checks_find_is_replaced_once(self):
         guard = StreamGuard(4, 4)
         guard.push("4711")

@@ -74,13 +74,11 @@ WORDS: dict[str, Say] = {
 }
 
 _JUDGED = re.compile(r"^=== (\w+) [^\n]*: classify this ===\n(.*?)(?=^=== \1 )", re.DOTALL | re.MULTILINE)
-_EARLIER = "[earlier text of this message"
 
 
 def classified(message: str) -> str:
     """What a judge's user message asks to classify, without the context and what has left already."""
-    judged = "\n".join(text for _, text in _JUDGED.findall(message))
-    return "\n".join(line for line in judged.splitlines() if not line.startswith(_EARLIER))
+    return "\n".join(text for _, text in _JUDGED.findall(message))
 
 
 class WordJudge(FakeJudge):

@@ -484,3 +484,14 @@ class TestBelowHttp:
             slow.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n{")
             answers = [proxy.post({"messages": [HELLO]}).status_code for _ in range(5)]
         assert answers == [200] * 5
+
+
+def test_every_mark_that_exempts_text_from_the_judge_carries_the_secret_boundary(proxy: Proxy) -> None:
+    """Content that writes the same words must not be exempt, so a mark holds what content cannot know."""
+    proxy.upstream.text = "Many words that pass, so that a second window has text before it. " * 4
+    assert proxy.post({"messages": [HELLO], "stream": True}).status_code == 200
+    message = proxy.judge.seen[-1].json["messages"][-1]["content"]
+    boundary = message.partition("=== ")[2].partition(" ")[0]
+    exempting = [line for line in message.splitlines() if "not to be classified" in line]
+    assert len(exempting) > 1, "the prompt, and what has left already"
+    assert [line for line in exempting if boundary not in line] == []

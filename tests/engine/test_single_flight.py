@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import anyio
 import anyio.lowlevel
 import pytest
@@ -145,6 +147,35 @@ async def test_a_leader_that_fails_fails_alone():
         await anyio.wait_all_tasks_blocked()
         callers.call.gates[1].set()
     assert callers.got == {"a": "failed 0", "b": (1, False)}
+
+
+def test_every_event_loop_has_flights_of_its_own():
+    """A loop cannot wait for another's; one engine may serve a server's loop and a filter's thread."""
+    flights: SingleFlight[str] = SingleFlight()
+    first, second = asyncio.new_event_loop(), asyncio.new_event_loop()
+
+    async def lead(gate: asyncio.Event) -> str:
+        await gate.wait()
+        return "first"
+
+    async def at_once() -> str:
+        return "second"
+
+    async def start() -> tuple[asyncio.Event, asyncio.Task[tuple[str, bool]]]:
+        gate = asyncio.Event()
+        task = asyncio.create_task(flights.run("k", lambda: lead(gate)))
+        await asyncio.sleep(0)
+        return gate, task
+
+    try:
+        gate, task = first.run_until_complete(start())
+        assert second.run_until_complete(flights.run("k", at_once)) == ("second", False)
+        first.call_soon(gate.set)
+        assert first.run_until_complete(task) == ("first", False)
+        assert flights._flights == {}
+    finally:
+        first.close()
+        second.close()
 
 
 async def _turns() -> None:

@@ -422,6 +422,30 @@ class TestTextsOfAMessage:
         assert unreadable == named
         assert EVIL not in [text for _, _, text in found]
 
+    @pytest.mark.parametrize("content", ["a", ""])
+    @pytest.mark.parametrize(
+        ("fields", "found", "named"),
+        [
+            ({}, [], []),
+            ({"role": EVIL}, [("role",)], []),
+            ({"role": "critic"}, [], []),
+            ({"name": EVIL}, [("name",)], []),
+            ({"x": EVIL}, [], ["x"]),
+            ({"tool_calls": [call(EVIL)]}, [("tool_calls", 0, "function", "arguments")], []),
+        ],
+    )
+    def test_a_plain_text_hides_nothing_that_stands_beside_it(
+        self, content: str, fields: dict[str, Any], found: list[Address], named: list[str]
+    ):
+        message = {"role": "user", "content": content, **fields}
+        assert ([address for address, _, _ in read(message)[0]], read(message)[1]) == (
+            [("content",), *found],
+            named,
+        )
+        [choice] = CHAT.read_response(answer(message))
+        assert [s.address[3:] for s in choice.turn.segments] == [("content",), *found]
+        assert choice.unreadable == tuple(f"$.choices[0].message.{path}" for path in named)
+
 
 class TestTextsOutsideTheMessages:
     @pytest.mark.parametrize(
@@ -1037,6 +1061,11 @@ class TestReadEvent:
         ]
         assert (list(found.choices), list(found.finished)) == ([1, 2, 0, 3], [2])
 
+    def test_a_text_and_the_end_of_its_choice_may_come_in_one_event(self):
+        found = CHAT.read_event(chunk({"index": 3, "delta": {"content": "a"}, "finish_reason": "stop"}))
+        assert [(d.choice, d.text) for d in found.deltas] == [(3, "a")]
+        assert (list(found.choices), list(found.finished)) == ([3], [3])
+
     @pytest.mark.parametrize(
         ("fields", "named"),
         [
@@ -1077,6 +1106,8 @@ class TestReadEvent:
             b'{"choices": [{"index": []}]}',
             b'{"choices": [{"index": 1.0}]}',
             b'{"choices": [{"index": true}]}',
+            b'{"choices": [{"index": "0", "delta": {"content": "\xc2\xa7"}}]}',
+            b'{"choices": [{"index": [], "delta": {"content": "\xc2\xa7"}}]}',
             b'{"choices": [{"delta": ["\xc2\xa7"]}]}',
             b'{"choices": [{"delta": "\xc2\xa7"}]}',
             b'{"choices": [{"message": ["\xc2\xa7"]}]}',
