@@ -73,7 +73,7 @@ WORDS: dict[str, Say] = {
     "lateword": Say(ruling(0, None), delay_s=0.2),
 }
 
-_JUDGED = re.compile(r"^=== (\w+) [^\n]*: classify this ===\n(.*?)(?=^=== \1 )", re.DOTALL | re.MULTILINE)
+_JUDGED = re.compile(r"^=== (\w+) [^\n]*: classify this ===\n(.*?)\n(?=^=== \1 )", re.DOTALL | re.MULTILINE)
 
 
 def classified(message: str) -> str:

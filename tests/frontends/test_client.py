@@ -72,6 +72,14 @@ class TestBody:
         assert await client_of(Server(pieces(b"a", b"b")[0], GONE)).body(10) is None
 
     @pytest.mark.anyio
+    async def test_one_that_does_not_arrive_in_time_is_408(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr("guardrail.frontends.client.BODY_DEADLINE_S", 0.02)
+        for incoming in ([], pieces(b"a", b"b")[:1]):
+            with pytest.raises(UnreadableRequest) as caught, anyio.fail_after(10):
+                await client_of(Server(*incoming)).body(10)
+            assert caught.value.status == 408
+
+    @pytest.mark.anyio
     @pytest.mark.parametrize(
         ("header", "status"),
         [

@@ -882,6 +882,32 @@ class TestUpstreamTrouble:
         assert (sent[0]["status"], error_of(sent)["code"]) == (502, "upstream_unavailable")
 
 
+class TestOurHeaders:
+    @pytest.mark.parametrize(
+        ("raw", "headers", "status", "decision"),
+        [
+            (b"zebra", [JSON], 400, b"block"),
+            (ask("Hello", guardrails=["nobody"]), [JSON], 400, b"block"),
+            (ask("Hello"), [JSON, (b"content-encoding", b"gzip")], 415, b"block"),
+            (ask("Hello"), [JSON, (b"content-length", b"9999999")], 413, b"block"),
+            (ask("an outage"), [JSON], 503, b"block"),
+            (ask("forbidden"), [JSON], 200, b"block"),
+            (ask("Hello"), [JSON], 200, b"pass"),
+        ],
+    )
+    async def test_every_answer_says_what_was_decided_under_which_id(
+        self, raw: bytes, headers: list[tuple[bytes, bytes]], status: int, decision: bytes
+    ):
+        ids = set()
+        for _ in range(2):
+            sent = await drive(GuardrailMiddleware(App(), engine()), raw, headers=headers)
+            ours = headers_of(sent)
+            assert (sent[0]["status"], ours[b"x-guardrail-decision"]) == (status, decision)
+            assert ours[b"x-guardrail-id"].startswith(b"gr-")
+            ids.add(ours[b"x-guardrail-id"])
+        assert len(ids) == 2
+
+
 class TestModes:
     async def test_a_shadow_policy_is_recorded_and_never_acts(self):
         shadow = Policy(id="shade", body="Judge in the shade.", labels=LABELS, mode=Mode.SHADOW)

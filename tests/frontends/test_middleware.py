@@ -54,6 +54,8 @@ class TestConcurrency:
         assert refused[0]["status"] == 503
         assert error_of(refused)["code"] == "guardrail_overloaded"
         assert headers_of(refused)[b"x-should-retry"] == b"false"
+        assert headers_of(refused)[b"x-guardrail-decision"] == b"block"
+        assert headers_of(refused)[b"x-guardrail-id"] != headers_of(first)[b"x-guardrail-id"]
         assert b"retry-after" in headers_of(refused)
         assert len(app.bodies) == 1
         assert whole(first) == ANSWER
@@ -85,6 +87,24 @@ class TestConcurrency:
         assert scope.cancelled_caught
         app.answer, app.then = App().answer, None
         assert (await drive(guarded, ask("Hello")))[0]["status"] == 200
+
+    async def test_a_client_that_never_ends_its_body_takes_no_ones_place(self):
+        guarded = self.guarded(App())
+        async with anyio.create_task_group() as group:
+            waiting = anyio.Event()
+
+            async def slow_client(scope: Scope, receive: Receive, send: Send) -> None:
+                async def never() -> Message:
+                    waiting.set()
+                    await anyio.sleep_forever()
+                    raise AssertionError
+
+                await guarded(scope, never, send)
+
+            group.start_soon(drive, slow_client)
+            await waiting.wait()
+            assert (await drive(guarded, ask("Hello")))[0]["status"] == 200
+            group.cancel_scope.cancel()
 
     async def test_other_routes_need_no_slot(self):
         app = App(then=anyio.sleep_forever)

@@ -146,6 +146,9 @@ class TestThreeKindsOfPath:
         proxy, guarded, upstream = proxy_of()
         sent = await ask(proxy, path, method)
         assert (sent[0]["status"], code_of(sent)) == (403, "unguarded_path")
+        ours = dict(sent[0]["headers"])
+        assert ours[b"x-guardrail-decision"] == b"block"
+        assert ours[b"x-guardrail-id"].startswith(b"gr-")
         assert "paths.allow" in json.loads(sent[1]["body"])["error"]["message"]
         assert (guarded.seen, upstream.seen) == ([], [])
 
