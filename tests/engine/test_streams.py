@@ -438,6 +438,7 @@ class TestChannels:
             await c.say(Bit("BOOM 56789"))
             await c.end()
             assert (c.halts, c.judge.texts) == ([0], ["BOOM 56789"])
+            assert c.numbers == [0, 1]  # nothing is stuck behind it
 
     async def test_a_tool_call_is_judged_even_if_room_ended_the_channel_after_it(self):
         async with client(StreamRules(window=50, overlap=6, max_held=10)) as c:
@@ -610,6 +611,7 @@ class TestRoom:
             with anyio.fail_after(BOUND_S):
                 await c.answer.room()
             assert not c.answer.full
+            assert all(text.startswith("choice") for text in c.judge.texts)  # the call goes on
             await c.end()
             await c.turns()
             assert c.untouched()

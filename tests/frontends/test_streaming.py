@@ -611,8 +611,10 @@ class TestOutage:
 class TestUpstreamTrouble:
     async def test_lost_before_any_text_left_it_is_502(self):
         for parts in ([], [FIRST], [FIRST, b": ping\n\n"]):
-            sent = await drive(streaming(*parts, then=lose))
+            sink = MemorySink()
+            sent = await drive(streaming(*parts, then=lose), engine(sink))
             assert sent[0]["status"] == 502
+            assert [r.decision.stage for r in sink.records] == [Stage.INPUT], "nothing of it was judged"
             assert json.loads(whole(sent))["error"]["code"] == "upstream_unavailable"
             assert headers_of(sent)[b"x-guardrail-decision"] == b"pass"
 

@@ -447,6 +447,26 @@ class TestTextsOfAMessage:
         assert choice.unreadable == tuple(f"$.choices[0].message.{path}" for path in named)
 
 
+@pytest.mark.parametrize("text", [EVIL, {"a": EVIL}, [EVIL]])
+def test_text_beside_the_message_of_a_choice_is_named(text: Any):
+    known = {
+        "index": 0,
+        "finish_reason": "stop",
+        "stop_reason": "x",
+        "logprobs": {"content": []},
+        "seed": 1,
+    }
+    choice = known | {"text": text, "weight": 5, "empty": ""}
+    [whole] = CHAT.read_response(
+        orjson.dumps({"choices": [{"message": {"role": "assistant", "content": "a"}} | choice]})
+    )
+    assert whole.unreadable == ("$.choices[0].text",)
+    found = CHAT.read_event(chunk({"delta": {"content": "a"}} | choice))
+    assert list(found.unreadable) == ["$.choices[0].text"]
+    alone = CHAT.read_event(chunk({"index": 0, "delta": {"content": "a"}, "text": text}))
+    assert ([d.text for d in alone.deltas], list(alone.unreadable)) == (["a"], ["$.choices[0].text"])
+
+
 class TestTextsOutsideTheMessages:
     @pytest.mark.parametrize(
         ("content", "addresses"),

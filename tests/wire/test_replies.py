@@ -26,6 +26,7 @@ from guardrail.wire.replies import (
     error_body,
     openai_error,
     refusal_error,
+    refused_headers,
 )
 
 RATIONALE = "§rationale"
@@ -96,6 +97,7 @@ class TestErrors:
         assert {
             "UNREADABLE": 400,
             "BLOCKED": 400,
+            "TOO_SLOW": 408,
             "UNGUARDED": 403,
             "TOO_LARGE": 413,
             "MEDIA_TYPE_UNSUPPORTED": 415,
@@ -201,6 +203,9 @@ class TestDecisionHeaders:
     def test_the_first_decisions_id_is_the_requests(self):
         second = dataclasses.replace(decided(), id="d-2")
         assert (b"x-guardrail-id", b"d-1") in decision_headers(decided(), second)
+
+    def test_a_request_refused_before_any_decision_is_a_block_with_its_id(self):
+        assert refused_headers("d-1") == [(b"x-guardrail-decision", b"block"), (b"x-guardrail-id", b"d-1")]
 
     @given(st.lists(st.text(max_size=20), min_size=1, max_size=4))
     @example(["a\r\nset-cookie: evil=1\r\n\r\n<html>"])
