@@ -148,7 +148,9 @@ def completion(content: str | None, *, finish_reason: str = "stop", **extra: Any
     ).encode()
 
 
-def chunk(delta: dict[str, Any], *, index: int = 0, finish_reason: str | None = None, **extra: Any) -> bytes:
+def chunk(
+    delta: dict[str, Any], *, index: int = 0, finish_reason: str | None = None, **extra: Any
+) -> bytes:
     """One streamed chunk as a server-sent event."""
     body = {
         "id": "chatcmpl-fake",

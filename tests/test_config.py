@@ -136,25 +136,10 @@ class TestExample:
         [
             *(("upstream.kind", kind) for kind in ("openai", "litellm", "demo")),
             *(("classifier.kind", kind) for kind in ("judge", "litellm", "embedded")),
-            *(
-                ("classifier.preset", preset)
-                for preset in (
-                    "vllm",
-                    "ollama",
-                    "lmstudio",
-                    "groq",
-                    "openrouter",
-                    "modelslab",
-                    "llamacpp",
-                    "sglang",
-                    "generic",
-                )
-            ),
-            ("classifier.base_url", ["http://127.0.0.1:8000/v1", "http://127.0.0.1:8001/v1"]),
+            *(("classifier.preset", preset) for preset in ("vllm", "ollama", "openrouter", "generic")),
             ("classifier.reasoning_effort", "high"),
             ("on_error", {"input": {"default": "closed", "timeout": "open"}, "output": "open"}),
             ("streaming.release", "whole"),
-            ("cache.redis_url", "redis://127.0.0.1:6379/0"),
             ("refusal.output.style", "error"),
             (
                 "audit.sinks",
@@ -164,15 +149,13 @@ class TestExample:
             *(("unreadable", word) for word in ("block", "flag", "pass")),
             *(("strict", word) for word in (True, False)),
             ("paths.allow", ["/v1/embeddings", "/v1/files/*"]),
-            *(("history.blocked_turns", word) for word in ("drop", "block")),
             *(("refusal.input.finish_reason", word) for word in ("content_filter", "stop")),
             ("refusal.output.status", 422),
-            ("classifier.fallback", {"kind": "embedded"}),
             ("upstream", {"kind": "litellm", "litellm": {"api_base": "http://127.0.0.1:1"}}),
             ("trusted_roles", ["system"]),
         ],
     )
-    def test_every_other_key_and_value_of_the_contract_loads_too(self, file: Path, key: str, value: Any):
+    def test_every_other_key_and_value_loads_too(self, file: Path, key: str, value: Any):
         config = load(file, merged(key, value)).model_dump(mode="json")
         assert key.split(".")[0] in config
 
