@@ -181,6 +181,23 @@ class TestWriting:
         await sink.aclose()  # twice is once
         sink.record(record_of())  # too late, but it never raises
 
+    async def test_a_record_that_comes_while_it_closes_is_written(self, tmp_path: Path):
+        class Late(JsonlSink):
+            """Gets one more record when its thread has just looked for the last time."""
+
+            late = False
+
+            def _write(self) -> None:
+                super()._write()
+                if not self.late:
+                    self.late = self._stopping = True
+                    self.record(record_of(1))
+
+        sink = Late(tmp_path / "a.jsonl")
+        sink.record(record_of(0))
+        await sink.aclose()
+        assert [line["id"] for line in lines(tmp_path / "a.jsonl")] == ["gr-0", "gr-1"]
+
     async def test_many_threads_may_record(self, tmp_path: Path):
         sink = JsonlSink(tmp_path / "a.jsonl")
         threads = [

@@ -766,13 +766,14 @@ async def test_json_arguments_and_reasoning_reach_the_judge_with_their_kind():
         Segment("thinking", (), Kind.REASONING),
         Segment('{"a": 1}', (), Kind.TOOL_ARGUMENTS, preceding="before"),
     )
+    subject = Subject(Stage.OUTPUT, (), (Turn("assistant", segments),))
     with FakeJudge() as server:
         async with judge(server) as classifier:
-            await classifier.classify(POLICY, Subject(Stage.OUTPUT, (), (Turn("assistant", segments),)))
+            await classifier.classify(POLICY, subject)
     user = server.seen[0].json["messages"][1]["content"]
     assert "[reasoning] thinking" in user
     assert '[tool_arguments] {"a": 1}' in user
-    assert "not to be classified] before" in user
+    assert user == user_message(POLICY, subject, user.split("=== ")[1].split(" ")[0])
 
 
 async def test_a_connection_is_used_again():
