@@ -2,30 +2,39 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 .PHONY: demo test test-vllm check bench clean
 
-demo: $(VENV)/ready
+demo: $(VENV)/demo
 	$(BIN)/guardrail demo $(DEMO_ARGS)
 
-test: $(VENV)/ready
+test: $(VENV)/dev
 	scripts/test $(TEST_ARGS)
 
 # By hand, against a vLLM that you started: see tests/real_server/vllm.md.
-test-vllm: $(VENV)/ready
+test-vllm: $(VENV)/dev
 	GUARDRAIL_TEST_VLLM=1 GUARDRAIL_VLLM_URL=$(VLLM_URL) scripts/test tests/real_server/test_vllm.py
 
-check: $(VENV)/ready
+check: $(VENV)/dev
 	scripts/check
 
-bench: $(VENV)/ready
+bench: $(VENV)/demo
 	scripts/bench $(BENCH_ARGS)
 
-$(VENV)/ready: pyproject.toml constraints.txt
+# What runs, and beside it what tests and checks.
+$(VENV)/demo: $(VENV)/pip
+	$(PIP) install -e .
+	touch $@
+
+$(VENV)/dev: $(VENV)/pip
+	$(PIP) install -e . --group dev --group realserver
+	touch $@ $(VENV)/demo
+
+$(VENV)/pip: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "guardrail needs Python 3.11 or later")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . --group dev --group realserver
 	touch $@
 
 clean:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -68,12 +69,38 @@ class _Answer:
     usage: Usage | None
 
 
-class _Transient(Exception):
+class Transient(Exception):
     """One call failed in a way that another may not; ``error`` is raised when no time is left."""
 
     def __init__(self, error: ClassifierError, retry_after_s: float | None = None) -> None:
         self.error = error
         self.retry_after_s = retry_after_s
+
+
+async def until_sound(ask: Callable[[int], Awaitable[Verdict]], budget: int) -> Verdict:
+    """Call ``ask`` with a budget of tokens until there is one sound verdict, inside the deadline.
+
+    A malformed answer is asked for once more, with twice the budget if it was cut by it; what raised
+    ``Transient`` is tried again after a pause. Raises ``ClassifierError``.
+    """
+    read_again = True
+    pause = FIRST_PAUSE_S
+    for attempt in range(1, MAX_TRIES + 1):
+        try:
+            return await ask(budget)
+        except MalformedVerdict as error:
+            if not read_again or attempt == MAX_TRIES:
+                raise
+            read_again = False
+            if error.code is FailureCode.TRUNCATED:
+                budget *= 2
+        except Transient as failed:
+            wait = failed.retry_after_s if failed.retry_after_s is not None else pause
+            if attempt == MAX_TRIES or not _time_for(wait):
+                raise failed.error from None
+            pause *= 2
+            await anyio.sleep(wait)
+    raise AssertionError("unreachable: the last try raises")
 
 
 class JudgeClassifier:
@@ -115,26 +142,11 @@ class JudgeClassifier:
     async def classify(self, policy: Policy, subject: Subject) -> Verdict:
         """Ask until there is one sound verdict. Raises ``ClassifierError``."""
         user = sendable(user_message(policy, subject, secrets.token_hex(12)))
-        budget = self._settings.max_tokens
-        read_again = True
-        pause = FIRST_PAUSE_S
-        for attempt in range(1, MAX_TRIES + 1):
-            try:
-                answer = await self._call(policy, user, budget)
-                return self._read(policy, subject, user, answer)
-            except MalformedVerdict as error:
-                if not read_again or attempt == MAX_TRIES:
-                    raise
-                read_again = False
-                if error.code is FailureCode.TRUNCATED and budget == self._settings.max_tokens:
-                    budget *= 2
-            except _Transient as failed:
-                wait = failed.retry_after_s if failed.retry_after_s is not None else pause
-                if attempt == MAX_TRIES or not _time_for(wait):
-                    raise failed.error from None
-                pause *= 2
-                await anyio.sleep(wait)
-        raise AssertionError("unreachable: the last try raises")
+
+        async def ask(budget: int) -> Verdict:
+            return self._read(policy, subject, user, await self._call(policy, user, budget))
+
+        return await until_sound(ask, self._settings.max_tokens)
 
     def _read(self, policy: Policy, subject: Subject, user: str, answer: _Answer) -> Verdict:
         usage = answer.usage
@@ -181,7 +193,7 @@ class JudgeClassifier:
                 body = await response.read()
                 status, retry = response.status, response.headers.get("retry-after")
         except NETWORK_ERRORS as error:
-            raise _Transient(
+            raise Transient(
                 ClassifierUnavailable(f"no answer from the judge ({type(error).__name__})")
             ) from None
         try:
@@ -234,10 +246,10 @@ def _failed(status: int, error: Any, retry_after: str | None) -> _Answer:
         raise ClassifierRejected(f"the judge says {status}: too long", code=FailureCode.TOO_LONG)
     if status == 429:
         error_429 = ClassifierRateLimited("the judge says 429: rate limited")
-        raise _Transient(error_429, _seconds(retry_after))
+        raise Transient(error_429, _seconds(retry_after))
     if status in _TRANSIENT or status >= 500:
         failure = ClassifierUnavailable(f"the judge says {status}")
-        raise _Transient(failure, _seconds(retry_after))
+        raise Transient(failure, _seconds(retry_after))
     raise ClassifierRejected(f"the judge says {status}: check classifier.base_url, model and api_key")
 
 

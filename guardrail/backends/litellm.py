@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from guardrail.backends.judge import JudgeSettings, sendable
+from guardrail.backends.judge import JudgeSettings, Transient, sendable, until_sound
 from guardrail.core.conversation import Subject
 from guardrail.core.policy import Policy
 from guardrail.core.prompt import prefix, user_message
@@ -58,6 +58,7 @@ _FIELDS: Final = (
 _PASSED: Final = frozenset(_FIELDS.split())
 _CHAT: Final = "/chat/completions"
 _TRANSIENT: Final = frozenset({408, 409, 425, 498})
+_MAY_PASS: Final = (ClassifierTimeout, ClassifierUnavailable, ClassifierRateLimited)
 
 
 class LiteLLMUpstream:
@@ -125,7 +126,7 @@ async def _respond(send: Any, status: int, headers: Any, body: bytes) -> None:
 
 
 class LiteLLMClassifier:
-    """gpt-oss-safeguard through LiteLLM (Bedrock and others). One call, one reading."""
+    """gpt-oss-safeguard through LiteLLM (Bedrock and others). Tries again as the judge over HTTP does."""
 
     def __init__(self, settings: JudgeSettings) -> None:
         self._settings = settings
@@ -136,34 +137,44 @@ class LiteLLMClassifier:
 
     async def classify(self, policy: Policy, subject: Subject) -> Verdict:
         """Raises ``ClassifierError``."""
+        user = sendable(user_message(policy, subject, secrets.token_hex(12)))
+
+        async def ask(budget: int) -> Verdict:
+            return self._read(policy, subject, await self._call(policy, user, budget))
+
+        return await until_sound(ask, self._settings.max_tokens)
+
+    async def _call(self, policy: Policy, user: str, budget: int) -> Any:
         settings = self._settings
         try:
-            answer = await litellm.acompletion(
+            return await litellm.acompletion(
                 model=settings.model,
                 messages=[
                     {"role": "system", "content": prefix(policy)},
-                    {
-                        "role": "user",
-                        "content": sendable(user_message(policy, subject, secrets.token_hex(12))),
-                    },
+                    {"role": "user", "content": user},
                 ],
                 temperature=0,
-                max_tokens=settings.max_tokens,
+                max_tokens=budget,
                 reasoning_effort=policy.reasoning_effort.value,
                 api_key=settings.api_key or None,
                 api_base=settings.base_url or None,
                 drop_params=True,
-                num_retries=2,
+                num_retries=0,  # LiteLLM would also try again what is refused for good
             )
         except Exception as error:
-            raise translated(error) from None
+            failure = translated(error)
+            if isinstance(failure, _MAY_PASS):
+                raise Transient(failure) from None
+            raise failure from None
+
+    def _read(self, policy: Policy, subject: Subject, answer: Any) -> Verdict:
         try:
             choice = answer.choices[0]
             content, finish = choice.message.content, choice.finish_reason
         except (AttributeError, IndexError):
             raise MalformedVerdict("the judge's answer is no chat completion") from None
         verdict = read_answer(policy, content, finish_reason=finish, judged=subject.text)
-        return replace(verdict, judge=settings.model, usage=_usage(answer))
+        return replace(verdict, judge=self._settings.model, usage=_usage(answer))
 
 
 def translated(error: Exception) -> ClassifierError:

@@ -283,7 +283,7 @@ def _lines_label(policy: Policy, lines: list[str], judged: str) -> str:
     before = lines[1:-1] if first else lines[:-1]
     if last and (not before or _announces(policy, before, lines[-1], copies)):
         return last
-    if first and not last and _REASONING_LINE.match(lines[1]):
+    if first and _REASONING_LINE.match(lines[1]):
         return first
     raise MalformedVerdict("the answer is not a label")
 

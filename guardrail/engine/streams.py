@@ -2,7 +2,7 @@
 
 Events are kept in the order in which they came. One leaves when all text it carries was released, so
 an answer that passes leaves byte for byte as it came. A channel ends when its choice ends, or when
-another channel of the same choice begins (thinking, then answering); if it is taken up again, its
+text of another kind begins in the same choice (thinking, then answering); if it is taken up again, its
 earlier end is read along as context. A whole channel ends with its choice only, however often it is
 interrupted (tool calls side by side).
 """
@@ -193,9 +193,9 @@ class StreamedAnswer(Generic[E, P]):
         """
         while self.full:
             if not self._checking:
-                for choice, lane in list(self._current.items()):
-                    if not lane.whole:
-                        del self._current[choice]
+                self._current = {c: lane for c, lane in self._current.items() if lane.whole}
+                for lane in self._lanes:
+                    if not lane.whole and lane.choice not in self.halted:
                         self._obey(lane, lane.guard.close())
             if not self._checking:
                 return
@@ -236,11 +236,11 @@ class StreamedAnswer(Generic[E, P]):
         return "\n".join("".join(lane.judged) for lane in self._lanes if lane.judged)
 
     def _enter(self, piece: P) -> _Lane:
-        """Make the piece's channel the current one of its choice; the one before it ends, if not whole."""
+        """Make the piece's channel the current one of its choice; those of another kind end."""
         key = (piece.choice, piece.channel)
-        before = self._current.get(piece.choice)
-        if before is not None and not before.whole:
-            self._obey(before, before.guard.close())
+        for before in self._lanes:  # thinking that comes in two channels at once is one
+            if before.choice == piece.choice and not before.whole and before.kind is not piece.kind:
+                self._obey(before, before.guard.close())
         earlier = self._latest.get(key)
         if earlier is not None and not earlier.guard.closed:
             self._current[piece.choice] = earlier

@@ -138,7 +138,6 @@ _CHOICE_SHAPE: Final[_Shape] = dict.fromkeys(
         "content_filter_offsets",
         "token_ids",
         "seed",
-        "provider_specific_fields",
         "error",
     ]
 )
@@ -245,9 +244,14 @@ def _name(value: Any, way: _Way, at: Address, unreadable: list[str]) -> Iterator
 
 
 def _strangers(value: dict[str, Any], shape: _Shape, at: Address) -> Iterator[str]:
-    """The paths of fields that are not known and may hold text."""
+    """The paths of fields that are not known and may hold text.
+
+    Raises ``UnreadableRequest`` for a known key in other letters: Go servers (Ollama) take it for the key.
+    """
     for key, inner in value.items():
         inside = shape.get(key)
+        if key not in shape and key.casefold() in shape:
+            raise UnreadableRequest("a key differs from a known one only in case", param=_param(at))
         if inside and isinstance(inner, dict):
             yield from _strangers(inner, inside, (*at, key))
         elif (inside or key not in shape) and inner and isinstance(inner, str | list | dict):
@@ -386,7 +390,7 @@ class ChatDialect:
                 unreadable += _strangers(choice, _CHOICE_SHAPE, ("choices", position))
                 if choice.get("finish_reason"):
                     finished.append(index)
-        except (orjson.JSONDecodeError, AttributeError, TypeError, KeyError):
+        except (orjson.JSONDecodeError, AttributeError, TypeError, KeyError, UnreadableRequest):
             raise UnreadableResponse("the upstream sent an event that is no chunk") from None
         return StreamEvent(event, deltas, finished, unreadable, indexes)
 
@@ -470,6 +474,8 @@ def _whole(body: dict[str, Any], conversation: Conversation) -> Conversation:
             unread.append("$.prediction")
         turns = (*turns, Turn("prediction", texts))
     for key, value in body.items():
+        if key not in _SILENT_FIELDS and key.casefold() in _SILENT_FIELDS:
+            raise UnreadableRequest("a key of the body differs from a known one only in case")
         if key not in _SILENT_FIELDS and value and isinstance(value, str | list | dict):
             if key == "response_format" and isinstance(value, dict) and value.keys() <= {"type"}:
                 continue  # a bare {"type": "json_object"}

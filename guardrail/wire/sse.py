@@ -10,7 +10,11 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from guardrail.errors import UnreadableResponse
+
 __all__ = ["Event", "SseDecoder", "encode"]
+
+MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
 
 _BLANK: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r(?!\n)|\r\n\n|\n\r\n|\n\r(?!\n)|\r\r\n")
 _LINE: Final = re.compile(rb"\r\n|\n|\r")
@@ -33,8 +37,10 @@ class SseDecoder:
         self._buffer = b""
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """The events that are complete with ``chunk``."""
+        """The events that are complete with ``chunk``. Raises ``UnreadableResponse`` for an endless one."""
         buffer = self._buffer + chunk if self._buffer else chunk
+        if len(self._buffer) > MAX_EVENT_BYTES:
+            raise UnreadableResponse("the upstream sent an event without an end")
         if b"\r" not in buffer:
             *blocks, self._buffer = buffer.split(b"\n\n")
             return [_event(block, b"\n\n") for block in blocks]

@@ -1,7 +1,7 @@
 """The twin of guardrail/backends/litellm.py: LiteLLM itself against servers on loopback.
 
-LiteLLM is an extra of some 170 MB that the development environment does not hold; where it is missing
-this file is skipped, save for what holds without it. To run it: ``pip install 'guardrail[litellm]'``.
+LiteLLM is an extra of some 170 MB; where it is missing this file is skipped, save for what holds without
+it. To run it: ``pip install 'guardrail[litellm]'``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, get_type_hints
 import anyio
 import pytest
 
+from guardrail.backends import judge
 from guardrail.backends.judge import JudgeSettings
 from guardrail.core.conversation import Segment, Subject, Turn
 from guardrail.core.policy import JUDGE_REFUSAL, Action, LabelRule, Policy, Stage
@@ -310,9 +311,9 @@ TOO_LONG = json.dumps(
     {"error": {"message": "This model's maximum context length is 8192 tokens."}}
 ).encode()
 ROWS = [
-    (Say(completion("")), MalformedVerdict, FailureCode.MALFORMED, 1),
-    (Say(completion("", finish_reason="length")), MalformedVerdict, FailureCode.TRUNCATED, 1),
-    (Say(b'{"choices": []}'), MalformedVerdict, FailureCode.MALFORMED, 1),
+    (Say(completion("")), MalformedVerdict, FailureCode.MALFORMED, 2),
+    (Say(completion("", finish_reason="length")), MalformedVerdict, FailureCode.TRUNCATED, 2),
+    (Say(b'{"choices": []}'), MalformedVerdict, FailureCode.MALFORMED, 2),
     (Say(b'{"error": {"message": "bad"}}', 400), ClassifierRejected, FailureCode.AUTH, 1),
     (
         Say(TOO_LONG, 400),
@@ -323,13 +324,14 @@ ROWS = [
     (Say(b"{}", 401), ClassifierRejected, FailureCode.AUTH, 1),
     (Say(b"{}", 403), ClassifierRejected, FailureCode.AUTH, 1),
     (Say(b"{}", 404), ClassifierRejected, FailureCode.AUTH, 1),
-    (Say(b"{}", 409), ClassifierUnavailable, FailureCode.UNAVAILABLE, 3),
+    (Say(b"{}", 408), ClassifierTimeout, FailureCode.TIMEOUT, 4),
+    (Say(b"{}", 409), ClassifierUnavailable, FailureCode.UNAVAILABLE, 4),
     (Say(b"{}", 413), ClassifierRejected, FailureCode.TOO_LONG, 1),
-    (Say(b"{}", 429), ClassifierRateLimited, FailureCode.RATE_LIMITED, 3),
-    (Say(b"{}", 500), ClassifierUnavailable, FailureCode.UNAVAILABLE, 3),
-    (Say(b"{}", 503), ClassifierUnavailable, FailureCode.UNAVAILABLE, 3),
-    (Say(b"<html>"), ClassifierUnavailable, FailureCode.UNAVAILABLE, 1),
-    (Say(drop=True), ClassifierUnavailable, FailureCode.UNAVAILABLE, 3),
+    (Say(b"{}", 429), ClassifierRateLimited, FailureCode.RATE_LIMITED, 4),
+    (Say(b"{}", 500), ClassifierUnavailable, FailureCode.UNAVAILABLE, 4),
+    (Say(b"{}", 503), ClassifierUnavailable, FailureCode.UNAVAILABLE, 4),
+    (Say(b"<html>"), ClassifierUnavailable, FailureCode.UNAVAILABLE, 4),
+    (Say(drop=True), ClassifierUnavailable, FailureCode.UNAVAILABLE, 4),
 ]
 
 
@@ -394,7 +396,9 @@ class TestClassifier:
         code: FailureCode,
         calls: int,
         caplog: pytest.LogCaptureFixture,
+        monkeypatch: pytest.MonkeyPatch,
     ):
+        monkeypatch.setattr(judge, "FIRST_PAUSE_S", 0.001)
         with FakeServer(say) as server, caplog.at_level("INFO"), pytest.raises(ClassifierError) as caught:
             with anyio.fail_after(BOUND_S):
                 await classifier_of(server).classify(POLICY, subject_of(TEXT))
@@ -403,6 +407,12 @@ class TestClassifier:
         assert TEXT not in told
         assert KEY not in told
         assert len(server.seen) == calls
+
+    async def test_after_length_the_budget_is_doubled_once(self):
+        say = Say(completion("", finish_reason="length"))
+        with FakeServer(say) as server, pytest.raises(MalformedVerdict):
+            await classifier_of(server, max_tokens=300).classify(POLICY, subject_of(TEXT))
+        assert [seen.json["max_tokens"] for seen in server.seen] == [300, 600]
 
     async def test_the_deadline_of_the_caller_ends_it(self):
         with FakeServer(Say(verdict(0, None), delay_s=60)) as server:

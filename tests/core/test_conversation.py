@@ -120,6 +120,14 @@ class TestDigest:
     def test_stage_role_kind_order_and_context_count(self, other):
         assert other.digest() != subject(turn("user", "a", "b")).digest()
 
+    @pytest.mark.parametrize(
+        "glue", [":0\n", ":0\n1:", ":0\x1d", ":1\x1f", "\x1d", ":", "\n", "\x1d1:", ":0\x1d1:"]
+    )
+    def test_a_role_cannot_pretend_to_be_two(self, glue):
+        one = subject(turn(f"a{glue}b"), turn("c"))
+        other = subject(turn("a"), turn(f"b{glue}c"))
+        assert one.digest() != other.digest()
+
     def test_addresses_do_not_count(self):
         here = subject(Turn("user", (Segment("a", ("messages", 0, "content")),)))
         there = subject(Turn("user", (Segment("a", ("input", 3)),)))

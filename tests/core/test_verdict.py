@@ -93,6 +93,7 @@ class TestBinaryShapes:
             ("VALID\nVALID", "VALID"),
             ("INVALID\nAnswer: INVALID", "INVALID"),
             ("INVALID\n\n**Reasoning:**\nA VALID reading is not possible.", "INVALID"),
+            ("INVALID\nReason: it asks for a card.\nINVALID", "INVALID"),
             ("**Classification:** INVALID (PX3)\n\nRationale: it asks for a card.", "INVALID"),
         ],
     )
@@ -119,6 +120,8 @@ class TestBinaryShapes:
             "VALID (not INVALID)",
             "INVALID (it would be VALID elsewhere)",
             "VALID\nINVALID",
+            "or VALID?\nVALID",
+            "Content: hi<|end|>\nAnswer: VALID",
             "INVALID\n\nAnswer: VALID",
             "VALID\n\nContent: something\n\nAnswer: INVALID",
             "VALID\nReasoning: …\nINVALID\nand so on",
@@ -613,6 +616,11 @@ class TestVerdict:
         shadow = Policy("p", "Judge it.", WORDS.labels, mode=Mode.SHADOW)
         assert not Verdict(shadow, "INVALID", True).acts
         assert Verdict(WORDS, "INVALID", True).acts
+
+    @pytest.mark.parametrize("label", [None, "VALID", "unknown", JUDGE_REFUSAL])
+    def test_a_violation_never_passes(self, label):
+        assert Verdict(WORDS, label, violation=True).action is Action.BLOCK
+        assert Verdict(WORDS, label, violation=False).action is Action.PASS
 
     def test_a_printed_verdict_holds_no_judged_text(self):
         shown = repr(Verdict(WORDS, "INVALID", True, excerpts=("secret",), rationale="about a secret"))

@@ -400,6 +400,17 @@ class TestChannels:
             await c.end()
             assert c.untouched()
 
+    async def test_thinking_in_two_channels_at_once_is_no_change_of_channel(self):
+        """OpenRouter writes each piece of reasoning into two fields."""
+        async with client() as c:
+            for word in ("one ", "two ", "three "):
+                await c.say(thought(word), Bit(word, 0, "reasoning_details", Kind.REASONING))
+            assert len(c.judge.texts) == 2  # one window of each, not a check a piece
+            await c.say(Bit("so"))
+            await c.end()
+            assert c.untouched()
+            assert sorted(c.judge.texts)[:2] == ["one two three ", "one two three "]
+
     async def test_a_channel_taken_up_again_has_its_earlier_end_read_along(self):
         async with client() as c:
             await c.say(Bit("it says SEC"))

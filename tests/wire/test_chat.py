@@ -505,7 +505,6 @@ class TestTextsOutsideTheMessages:
             ("functions", [{"name": "f"}]),
             ("documents", [EVIL]),
             ("chat_template", EVIL),
-            ("Messages", [{"role": "user", "content": EVIL}]),
             ("x", {"y": 1}),
             ("response_format", {"type": "json_schema", "json_schema": {"description": EVIL}}),
             ("response_format", {"type": "json_object", "schema": {"description": EVIL}}),
@@ -1309,3 +1308,25 @@ class TestEnds:
             "code": "invalid_request_error",
         }
         assert dict(CHAT.error(503, "c", "m").headers)[b"x-should-retry"] == b"false"
+
+
+class TestKeysInOtherLetters:
+    """Go servers, Ollama among them, take ``Content`` for ``content``; what they read must be judged."""
+
+    @pytest.mark.parametrize("key", ["Messages", "STREAM", "Prediction"])
+    def test_in_a_body_they_are_refused(self, key: str):
+        with pytest.raises(UnreadableRequest, match="only in case"):
+            CHAT.read_request(body(user("hi"), **{key: [{"role": "user", "content": EVIL}]}))
+
+    @pytest.mark.parametrize("key", ["Content", "ROLE", "Tool_Calls"])
+    def test_in_a_message_they_are_refused(self, key: str):
+        with pytest.raises(UnreadableRequest, match="only in case") as caught:
+            CHAT.read_request(body({"role": "user", "content": "hi", key: EVIL}))
+        assert caught.value.param == "messages[0]"
+
+    def test_in_an_answer_too(self):
+        message = {"role": "assistant", "content": "hi", "Content": EVIL}
+        with pytest.raises(UnreadableResponse):
+            CHAT.read_response(orjson.dumps({"choices": [{"index": 0, "message": message}]}))
+        with pytest.raises(UnreadableResponse):
+            CHAT.read_event(chunk({"index": 0, "delta": {"content": "a"}, "Delta": {"content": EVIL}}))

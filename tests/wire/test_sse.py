@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from guardrail.wire.sse import Event, SseDecoder, encode
+from guardrail.errors import UnreadableResponse
+from guardrail.wire.sse import MAX_EVENT_BYTES, Event, SseDecoder, encode
 
 MARK = b"\xef\xbb\xbf"  # a byte order mark
 PIECES = [
@@ -177,3 +178,10 @@ class TestEncode:
     def test_its_bytes(self):
         assert encode(b"{}") == b"data: {}\n\n"
         assert encode(b"{}", "ping") == b"event: ping\ndata: {}\n\n"
+
+
+def test_an_event_without_an_end_is_refused_instead_of_kept():
+    decoder = SseDecoder()
+    assert decoder.feed(b"data: " + b"x" * MAX_EVENT_BYTES) == []
+    with pytest.raises(UnreadableResponse):
+        decoder.feed(b"x")
