@@ -128,6 +128,23 @@ class TestDigest:
         other = subject(turn("a"), turn(f"b{glue}c"))
         assert one.digest() != other.digest()
 
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [
+            ((("b:1:c", "a"),), (("c", "a:5:b"),)),
+            ((("bc", "a"),), (("c", "ab"),)),
+            ((("a\ntext:0::b", ""), ("c", "")), (("a", ""), ("b\ntext:0::c", ""))),
+            ((("a\ntext:0::1:b", ""), ("c", "")), (("a", ""), ("b\ntext:0::1:c", ""))),
+            ((("a\x1ftext:0:1:b", ""), ("c", "")), (("a", ""), ("b\x1ftext:0:1:c", ""))),
+        ],
+    )
+    def test_a_text_cannot_move_its_border(self, one, other):
+        made = [
+            subject(Turn("user", tuple(Segment(text, (), preceding=before) for text, before in pairs)))
+            for pairs in (one, other)
+        ]
+        assert made[0].digest() != made[1].digest()
+
     def test_addresses_do_not_count(self):
         here = subject(Turn("user", (Segment("a", ("messages", 0, "content")),)))
         there = subject(Turn("user", (Segment("a", ("input", 3)),)))
