@@ -17,10 +17,11 @@ import orjson
 
 from guardrail.backends.outbound import NETWORK_ERRORS, Outbound, bearer, upload
 from guardrail.backends.presets import PRESETS, Preset
+from guardrail.core.answer import read_answer
 from guardrail.core.conversation import Subject
 from guardrail.core.policy import Policy
 from guardrail.core.prompt import prefix, user_message
-from guardrail.core.verdict import Usage, Verdict, read_answer
+from guardrail.core.verdict import Usage, Verdict
 from guardrail.errors import (
     ClassifierError,
     ClassifierRateLimited,
@@ -157,7 +158,7 @@ class JudgeClassifier:
                 code=FailureCode.TRUNCATED,
             )
         verdict = read_answer(
-            policy, answer.content, finish_reason=answer.finish_reason, judged=subject.text
+            policy, answer.content, finish_reason=answer.finish_reason, judged=subject.read_text
         )
         return replace(verdict, judge=self._settings.model, usage=usage)
 

@@ -15,10 +15,11 @@ from typing import Any, Final
 import orjson
 
 from guardrail.backends.judge import JudgeSettings, Transient, sendable, until_sound
+from guardrail.core.answer import read_answer
 from guardrail.core.conversation import Subject
 from guardrail.core.policy import Policy
 from guardrail.core.prompt import prefix, user_message
-from guardrail.core.verdict import Usage, Verdict, read_answer
+from guardrail.core.verdict import Usage, Verdict
 from guardrail.errors import (
     ClassifierError,
     ClassifierRateLimited,
@@ -173,7 +174,7 @@ class LiteLLMClassifier:
             content, finish = choice.message.content, choice.finish_reason
         except (AttributeError, IndexError):
             raise MalformedVerdict("the judge's answer is no chat completion") from None
-        verdict = read_answer(policy, content, finish_reason=finish, judged=subject.text)
+        verdict = read_answer(policy, content, finish_reason=finish, judged=subject.read_text)
         return replace(verdict, judge=self._settings.model, usage=_usage(answer))
 
 

@@ -86,6 +86,17 @@ class Subject:
         """The judged text, one segment a line, as sinks fingerprint it."""
         return "\n".join([segment.text for turn in self.turns for segment in turn.segments])
 
+    @property
+    def read_text(self) -> str:
+        """All that a judge is shown: context, what has left, and the judged text."""
+        return "\n".join(
+            text
+            for turn in (*self.context, *self.turns)
+            for segment in turn.segments
+            for text in (segment.preceding, segment.text)
+            if text
+        )
+
     def digest(self) -> str:
         """SHA-256 over stage, roles, kinds and texts; equal only for equal subjects.
 

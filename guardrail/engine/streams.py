@@ -122,6 +122,8 @@ class StreamedAnswer(Generic[E, P]):
         self._decision_id = decision_id
         self._on_ready = on_ready
         self._lanes: list[_Lane] = []
+        self._open: dict[int, list[_Lane]] = {}  # by choice, the lanes that may get more text:
+        self._open_whole: dict[int, list[_Lane]] = {}  # a stream may have very many that are closed
         self._latest: dict[tuple[int, str], _Lane] = {}
         self._current: dict[int, _Lane] = {}
         self._queue: deque[_Queued[E, P]] = deque()
@@ -171,14 +173,12 @@ class StreamedAnswer(Generic[E, P]):
     def finish(self, choice: int) -> None:
         """No more text will come for this choice."""
         self._current.pop(choice, None)
-        if choice not in self.halted:
-            for lane in self._lanes:
-                if lane.choice == choice:
-                    self._obey(lane, lane.guard.close())
+        for lane in self._open.pop(choice, []) + self._open_whole.pop(choice, []):
+            self._obey(lane, lane.guard.close())
 
     def finish_all(self) -> None:
         """No more text will come at all."""
-        for choice in dict.fromkeys(lane.choice for lane in self._lanes):
+        for choice in dict.fromkeys([*self._open, *self._open_whole]):
             self.finish(choice)
 
     async def settled(self) -> None:
@@ -194,9 +194,10 @@ class StreamedAnswer(Generic[E, P]):
         while self.full:
             if not self._checking:
                 self._current = {c: lane for c, lane in self._current.items() if lane.whole}
-                for lane in self._lanes:
-                    if not lane.whole and lane.choice not in self.halted:
-                        self._obey(lane, lane.guard.close())
+                lanes = [lane for own in self._open.values() for lane in own]
+                self._open.clear()
+                for lane in lanes:
+                    self._obey(lane, lane.guard.close())
             if not self._checking:
                 return
             await self._wait()
@@ -238,8 +239,10 @@ class StreamedAnswer(Generic[E, P]):
     def _enter(self, piece: P) -> _Lane:
         """Make the piece's channel the current one of its choice; those of another kind end."""
         key = (piece.choice, piece.channel)
-        for before in self._lanes:  # thinking that comes in two channels at once is one
-            if before.choice == piece.choice and not before.whole and before.kind is not piece.kind:
+        lanes = self._open.get(piece.choice, [])
+        if lanes and lanes[0].kind is not piece.kind:  # thinking in two channels at once is one
+            del self._open[piece.choice]
+            for before in lanes:
                 self._obey(before, before.guard.close())
         earlier = self._latest.get(key)
         if earlier is not None and not earlier.guard.closed:
@@ -253,6 +256,7 @@ class StreamedAnswer(Generic[E, P]):
         )
         lane = _Lane(piece.choice, piece.channel, piece.kind, whole, guard)
         self._lanes.append(lane)
+        (self._open_whole if whole else self._open).setdefault(piece.choice, []).append(lane)
         self._latest[key] = self._current[piece.choice] = lane
         return lane
 
@@ -286,7 +290,8 @@ class StreamedAnswer(Generic[E, P]):
                 if not lane.whole:
                     self.held -= lane.pushed - lane.released
                 lane.released = lane.pushed
-        self._current.pop(choice, None)
+        for still in (self._current, self._open, self._open_whole):
+            still.pop(choice, None)
         # In front: what waits may hold the upstream's own end, and the choice ends before that.
         self._queue.appendleft(_Queued(None, [], (), choice))
 

@@ -459,6 +459,16 @@ class TestChannels:
             await c.end()
             assert c.halts == [0]
 
+    async def test_however_often_channels_change_few_are_open(self):
+        """Each change looks at the open ones: with all of them, many changes would stall the loop."""
+        async with client() as c:
+            for number in range(300):
+                await c.say(Bit("a"), thought("b"), call("{}", index=number % 3))
+                assert sum(len(lanes) for lanes in c.answer._open.values()) <= 1
+                assert sum(len(lanes) for lanes in c.answer._open_whole.values()) <= 3
+            await c.end()
+            assert c.untouched()
+
     async def test_other_channels_and_choices_do_not_lend_their_text(self):
         async with client() as c:
             await c.say(Bit("it says SEC", 0))
