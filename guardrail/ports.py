@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from guardrail.core.conversation import Subject
@@ -27,8 +28,8 @@ class Classifier(Protocol):
 class VerdictCache(Protocol):
     """Remembers verdicts. A cache that is broken misses; it never raises."""
 
-    async def get(self, key: str, policy: Policy) -> Verdict | None:
-        """The verdict stored under ``key``, for ``policy``; None on a miss."""
+    async def get_many(self, keys: Sequence[str], policies: Sequence[Policy]) -> list[Verdict | None]:
+        """The verdict stored under each key, for the policy at the same place; None on a miss."""
         ...
 
     async def put(self, key: str, verdict: Verdict) -> None:

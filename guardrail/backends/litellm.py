@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import orjson
 
-from guardrail.backends.judge import JudgeSettings, Transient, sendable, until_sound
+from guardrail.backends.judge import JudgeSettings, sendable
+from guardrail.backends.retry import Transient, until_sound
 from guardrail.core.answer import read_answer
 from guardrail.core.conversation import Subject
 from guardrail.core.policy import Policy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from cachetools import TTLCache
@@ -18,11 +19,14 @@ class MemoryCache:
     def __init__(self, max_entries: int = 10_000, ttl_s: float = 600.0) -> None:
         self._entries: TTLCache[str, Verdict] = TTLCache(max_entries, ttl_s)
 
-    async def get(self, key: str, policy: Policy) -> Verdict | None:
-        """The remembered verdict under today's front matter.
+    async def get_many(self, keys: Sequence[str], policies: Sequence[Policy]) -> list[Verdict | None]:
+        """The remembered verdicts under today's front matter.
 
         A label that it dropped, or of which it now says otherwise whether it is a violation, is a miss.
         """
+        return [self._get(key, policy) for key, policy in zip(keys, policies, strict=True)]
+
+    def _get(self, key: str, policy: Policy) -> Verdict | None:
         try:
             verdict = self._entries[key]  # half the price of get(), which looks twice
         except KeyError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from guardrail.core.policy import (
     Action,
@@ -47,6 +47,7 @@ class _Strict(BaseModel):
 class _Label(_Strict):
     violation: bool
     action: Annotated[Action, BeforeValidator(_action)] = Action.PASS
+    escalate: bool = False
 
 
 class _FrontMatter(_Strict):
@@ -60,6 +61,8 @@ class _FrontMatter(_Strict):
     mode: Annotated[Mode, BeforeValidator(_mode)] = Mode.ENFORCE
     detectors: list[str] | dict[str, str] = {}
     phrases: dict[str, list[str]] = {}
+    prefilter: list[str] = []
+    cache_ttl_s: Annotated[float, Field(ge=0)] | None = None
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -156,7 +159,10 @@ def _with_front_matter(name: str, raw: bytes) -> Policy:
 
 
 def _policy(matter: _FrontMatter, body: str) -> Policy:
-    labels = {name: LabelRule(name, label.violation, label.action) for name, label in matter.labels.items()}
+    labels = {
+        name: LabelRule(name, label.violation, label.action, label.escalate)
+        for name, label in matter.labels.items()
+    }
     strictest = max(
         (rule for rule in labels.values() if rule.violation),
         key=lambda rule: rule.action,
@@ -177,6 +183,8 @@ def _policy(matter: _FrontMatter, body: str) -> Policy:
         mode=matter.mode,
         detectors=detectors,
         phrases=_phrases(matter.phrases),
+        prefilter=frozenset(matter.prefilter),
+        cache_ttl_s=matter.cache_ttl_s,
     )
 
 

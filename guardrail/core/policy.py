@@ -81,11 +81,15 @@ class Effort(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LabelRule:
-    """What one label means: the model chooses the label, never the action."""
+    """What one label means: the model chooses the label, never the action.
+
+    ``escalate``: a second judge, or the same with more effort, is asked before the label counts.
+    """
 
     label: str
     violation: bool
     action: Action = Action.PASS
+    escalate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,9 @@ class Policy:
     """One written policy.
 
     ``body`` is the whole system message, byte for byte. ``detectors`` and ``phrases`` map the name
-    of a detector, and an RE2 pattern, to the label that a hit stands for. Raises ``PolicyError``.
+    of a detector, and an RE2 pattern, to the label that a hit stands for. A hit of a detector in
+    ``prefilter`` decides without the judge. ``cache_ttl_s``: how long its verdicts are remembered, in
+    seconds (None: as the cache is configured; 0: not at all). Raises ``PolicyError``.
     """
 
     id: str
@@ -107,6 +113,8 @@ class Policy:
     mode: Mode = Mode.ENFORCE
     detectors: Mapping[str, str] = field(default_factory=dict)
     phrases: Mapping[str, str] = field(default_factory=dict)
+    prefilter: frozenset[str] = frozenset()
+    cache_ttl_s: float | None = None
     revision: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -185,6 +193,10 @@ def _law_hits(policy: Policy) -> None:
                     f"policy {policy.id}: {key} map to label {label!r}; "
                     "name a declared label with violation: true"
                 )
+    if stray := policy.prefilter - policy.detectors.keys():
+        raise PolicyError(
+            f"policy {policy.id}: prefilter: {min(stray)!r} is none of its detectors; add it there"
+        )
 
 
 class PolicySet:

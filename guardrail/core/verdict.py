@@ -4,19 +4,40 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from guardrail.core.policy import Action, Mode, Policy
+from guardrail.core.policy import Action, Effort, Mode, Policy
 from guardrail.core.redaction import Span
+from guardrail.errors import FailureCode
 
-__all__ = ["Usage", "Verdict"]
+__all__ = ["Step", "Usage", "Verdict"]
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts as the judge reported them; ``cached`` is None where it does not say."""
+    """Token counts as the judge reported them; ``cached`` is None where it does not say.
+
+    ``cost_usd`` is what the call cost in US dollars: as the judge reported it, else by the price table
+    of its preset; None where nobody knows.
+    """
 
     prompt: int = 0
     completion: int = 0
     cached: int | None = None
+    cost_usd: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One classifier that was asked before the one that gave the verdict, and what came of it.
+
+    ``label`` is what it said; ``error`` why it could not say anything.
+    """
+
+    judge: str
+    effort: Effort
+    label: str | None = None
+    error: FailureCode | None = None
+    usage: Usage | None = None
+    latency_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +45,8 @@ class Verdict:
     """One classifier's verdict under one policy.
 
     ``excerpts`` are pieces the judge quoted, ``spans`` exact places a detector found, by index of the
-    judged segment. ``reduced`` marks a verdict of rules alone, where nobody read the text.
+    judged segment. ``effort`` is what the judge was asked with (None: rules), ``steps`` who was asked
+    before it. ``reduced`` marks a verdict of rules alone, where nobody read the text.
     """
 
     policy: Policy
@@ -34,6 +56,8 @@ class Verdict:
     spans: tuple[tuple[int, Span], ...] = ()
     rationale: str = field(default="", repr=False)
     judge: str = ""
+    effort: Effort | None = None
+    steps: tuple[Step, ...] = ()
     usage: Usage | None = None
     reduced: bool = False
     cached: bool = False

@@ -189,8 +189,7 @@ class GuardrailEngine:
         keys = [verdict_key(p, self._classifier.identity(p), digest) for p in policies]
         found: list[Finding | None] = [None] * len(policies)
         if self._cache is not None:
-            for index, policy in enumerate(policies):
-                found[index] = await self._cache.get(keys[index], policy)
+            found = list(await self._cache.get_many(keys, policies))
         missing = [index for index, finding in enumerate(found) if finding is None]
         started = time.perf_counter()
         if missing:

@@ -18,7 +18,7 @@ import aiohttp.http_exceptions
 import anyio
 import pytest
 
-from guardrail.backends import judge as judge_module
+from guardrail.backends import retry
 from guardrail.backends.judge import JudgeClassifier, JudgeSettings
 from guardrail.backends.presets import PRESETS
 from guardrail.core.conversation import Kind, Segment, Subject, Turn
@@ -79,7 +79,7 @@ async def judge(server: FakeServer | str, **settings: Any) -> AsyncIterator[Judg
 
 @pytest.fixture
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge_module, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.001)
 
 
 class TestRequest:
@@ -578,7 +578,7 @@ class TestTime:
         async def sleep(seconds: float) -> None:
             pauses.append(seconds)
 
-        monkeypatch.setattr(judge_module.anyio, "sleep", sleep)
+        monkeypatch.setattr(retry.anyio, "sleep", sleep)
         with FakeServer(Say(b"", 503)) as server:
             server.script.append(Say(b"", 503))
             server.script.append(Say(b"", 503, headers={"retry-after": "7"}))

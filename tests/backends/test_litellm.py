@@ -17,7 +17,7 @@ from typing import Any, get_type_hints
 import anyio
 import pytest
 
-from guardrail.backends import judge
+from guardrail.backends import retry
 from guardrail.backends.judge import JudgeSettings
 from guardrail.core.conversation import Segment, Subject, Turn
 from guardrail.core.policy import JUDGE_REFUSAL, Action, LabelRule, Policy, Stage
@@ -398,7 +398,7 @@ class TestClassifier:
         caplog: pytest.LogCaptureFixture,
         monkeypatch: pytest.MonkeyPatch,
     ):
-        monkeypatch.setattr(judge, "FIRST_PAUSE_S", 0.001)
+        monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.001)
         with FakeServer(say) as server, caplog.at_level("INFO"), pytest.raises(ClassifierError) as caught:
             with anyio.fail_after(BOUND_S):
                 await classifier_of(server).classify(POLICY, subject_of(TEXT))

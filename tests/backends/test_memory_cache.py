@@ -48,37 +48,39 @@ async def test_a_verdict_comes_back_as_cached_and_without_the_cost_of_its_call()
         ruling(), excerpts=("x",), spans=((0, Span(0, 1, "BAD")),), rationale="r", latency_ms=5.0
     )
     await cache.put("k", verdict)
-    assert await cache.get("k", POLICY) == replace(verdict, cached=True, latency_ms=0.0, usage=None)
-    assert await cache.get("other", POLICY) is None
+    assert (await cache.get_many(["k"], [POLICY]))[0] == replace(
+        verdict, cached=True, latency_ms=0.0, usage=None
+    )
+    assert (await cache.get_many(["other"], [POLICY]))[0] is None
 
 
 async def test_an_entry_ends_with_its_time(clock: Clock):
     cache = MemoryCache(ttl_s=60)
     await cache.put("k", ruling())
     clock.now += 59.9
-    assert await cache.get("k", POLICY) is not None
+    assert (await cache.get_many(["k"], [POLICY]))[0] is not None
     clock.now += 0.1
-    assert await cache.get("k", POLICY) is None
+    assert (await cache.get_many(["k"], [POLICY]))[0] is None
 
 
 async def test_reading_does_not_lengthen_its_time_but_writing_does(clock: Clock):
     cache = MemoryCache(ttl_s=60)
     await cache.put("k", ruling())
     clock.now += 40
-    assert await cache.get("k", POLICY) is not None
+    assert (await cache.get_many(["k"], [POLICY]))[0] is not None
     await cache.put("again", ruling())
     clock.now += 40
-    assert await cache.get("k", POLICY) is None
-    assert await cache.get("again", POLICY) is not None
+    assert (await cache.get_many(["k"], [POLICY]))[0] is None
+    assert (await cache.get_many(["again"], [POLICY]))[0] is not None
 
 
 async def test_the_least_recently_used_entry_makes_room():
     cache = MemoryCache(max_entries=2)
     await cache.put("a", ruling())
     await cache.put("b", ruling())
-    await cache.get("a", POLICY)
+    await cache.get_many(["a"], [POLICY])
     await cache.put("c", ruling())
-    kept = {key: await cache.get(key, POLICY) is not None for key in "abc"}
+    kept = {key: (await cache.get_many([key], [POLICY]))[0] is not None for key in "abc"}
     assert kept == {"a": True, "b": False, "c": True}
 
 
@@ -88,7 +90,7 @@ class TestChangedFrontMatter:
     async def get(self, label: str | None, labels: dict[str, LabelRule], **more: object) -> Verdict | None:
         cache = MemoryCache()
         await cache.put("k", ruling(label))
-        return await cache.get("k", replace(POLICY, labels=labels, **more))  # type: ignore[arg-type]
+        return (await cache.get_many(["k"], [replace(POLICY, labels=labels, **more)]))[0]  # type: ignore[arg-type]
 
     async def test_another_action_and_mode_act_at_once(self):
         labels = LABELS | {"BAD": LabelRule("BAD", True, Action.BLOCK)}

@@ -1,0 +1,1 @@
+"""Twin of guardrail/backends/judge_replies.py."""
