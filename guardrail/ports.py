@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from guardrail.core.conversation import Subject
-from guardrail.core.policy import Policy
+from guardrail.core.decision import Finding
+from guardrail.core.history import Remembered
+from guardrail.core.policy import Policy, Stage
 from guardrail.core.record import DecisionRecord
 from guardrail.core.verdict import Verdict
 
-__all__ = ["AuditSink", "Classifier", "VerdictCache"]
+__all__ = ["AuditSink", "Classifier", "HistoryCache", "Observer", "VerdictCache"]
 
 
 class Classifier(Protocol):
@@ -34,6 +36,26 @@ class VerdictCache(Protocol):
 
     async def put(self, key: str, verdict: Verdict) -> None:
         """Remember a verdict. Failures never come here."""
+        ...
+
+
+class HistoryCache(Protocol):
+    """Remembers which conversations were judged. One that is broken misses; it never raises."""
+
+    async def get_many(self, keys: Sequence[str]) -> list[Remembered | None]:
+        """What is known under each key; None on a miss."""
+        ...
+
+    async def put(self, key: str, known: Remembered) -> None:
+        """Remember it."""
+        ...
+
+
+class Observer(Protocol):
+    """Counts every finding, those of a stream's single checks and cached ones included."""
+
+    def finding(self, stage: Stage, finding: Finding) -> None:
+        """Take one finding. Never blocks, never raises."""
         ...
 
 

@@ -1,0 +1,1 @@
+"""Asks a configured judge what it really does."""
