@@ -143,7 +143,7 @@ def _chosen(known: PolicySet, ids: list[str], stage: Stage) -> tuple[Policy, ...
 def _judge_settings(config: ClassifierConfig, max_concurrent: int) -> JudgeSettings:
     preset = PRESETS[config.preset]
     return JudgeSettings(
-        base_url=config.base_url or (preset.base_url if config.kind == "judge" else ""),
+        base_url=str(config.base_url) or (preset.base_url if config.kind == "judge" else ""),
         model=config.model,
         api_key=config.api_key,
         preset=preset,

@@ -1,58 +1,36 @@
-"""``guardrail.yaml`` as frozen models: the shape only. ``build.py`` makes objects of it."""
+"""The other sections of ``guardrail.yaml``, and the whole; each law is a validator."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
-from guardrail.backends.policy_files import describe, load_yaml
-from guardrail.backends.presets import PRESETS
+from guardrail.config.classifier import ClassifierConfig
+from guardrail.config.model import Count, Model
 from guardrail.core.policy import FailMode
-from guardrail.errors import ConfigError, FailureCode
+from guardrail.errors import FailureCode
 
 __all__ = [
     "AuditSinkConfig",
-    "ClassifierConfig",
     "Config",
+    "FailConfig",
     "OnErrorConfig",
+    "PoliciesConfig",
     "RefusalConfig",
     "UpstreamConfig",
-    "load_config",
 ]
 
-_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_QUOTED: Final = re.compile(r" '(?!<)[^']{2,}'")
-PresetName = Literal["vllm", "ollama", "openrouter", "generic"]
-Seconds = Annotated[float, Field(gt=0, le=3600)]
-Count = Annotated[int, Field(gt=0)]
 
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class ServerConfig(_Model):
+class ServerConfig(Model):
     """Where the proxy listens."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
 
 
-class UpstreamConfig(_Model):
+class UpstreamConfig(Model):
     """The guarded chat model."""
 
     kind: Literal["openai", "litellm", "demo"] = "openai"
@@ -76,25 +54,7 @@ class UpstreamConfig(_Model):
         return self
 
 
-class ClassifierConfig(_Model):
-    """Who judges."""
-
-    kind: Literal["judge", "litellm", "embedded"] = "judge"
-    preset: PresetName = Field(default="generic", description="The kind of server; see presets.py.")
-    base_url: str = Field(default="", description="Empty: the preset's usual address.")
-    model: str = Field(default="openai/gpt-oss-safeguard-20b", description="As the server names it.")
-    api_key: str = Field(default="", repr=False, description="Sent to the judge only.")
-    reasoning_effort: Literal["low", "medium", "high"] | None = Field(
-        default=None, description="For every policy, instead of the effort in its front matter."
-    )
-    max_tokens: Annotated[int, Field(ge=256)] = Field(
-        default=2048,
-        description="Reasoning and answer together; too low a limit cuts verdicts off.",
-    )
-    timeout_s: Seconds = Field(default=5.0, description="Deadline of one check, retries included.")
-
-
-class PoliciesConfig(_Model):
+class PoliciesConfig(Model):
     """Which policies judge which stage."""
 
     directory: Path = Field(default=Path("policies"), description="Holds <id>/policy.md.")
@@ -115,7 +75,7 @@ def _shorthand(value: object) -> object:
     return {"default": value} if isinstance(value, str) else value
 
 
-class FailConfig(_Model):
+class FailConfig(Model):
     """Fail mode by class of failure; ``default`` for all that are not named."""
 
     default: FailMode = FailMode.CLOSED
@@ -137,7 +97,14 @@ class FailConfig(_Model):
 _Fail = Annotated[FailConfig, BeforeValidator(_shorthand, json_schema_input_type=FailMode | FailConfig)]
 
 
-class OnErrorConfig(_Model):
+class OnErrorStages(Model):
+    """The fail modes of one policy, where they differ."""
+
+    input: _Fail | None = None
+    output: _Fail | None = None
+
+
+class OnErrorConfig(Model):
     """What happens when a check cannot be made: ``open`` or ``closed``, or one per error class.
 
     Failures of class ``auth`` are always closed.
@@ -145,9 +112,12 @@ class OnErrorConfig(_Model):
 
     input: _Fail = FailConfig()
     output: _Fail = FailConfig()
+    policies: dict[str, OnErrorStages] = Field(
+        default_factory=dict, description="By policy id: input and output as above, for this policy alone."
+    )
 
 
-class StreamingConfig(_Model):
+class StreamingConfig(Model):
     """How streamed text is held until it was judged, in characters."""
 
     release: Literal["window", "whole"] = Field(
@@ -170,14 +140,50 @@ class StreamingConfig(_Model):
         return self
 
 
-class CacheConfig(_Model):
-    """Verdicts remembered in process. ``max_entries: 0`` turns it off."""
+class CacheConfig(Model):
+    """Verdicts remembered in process, and in Redis where there is one. ``max_entries: 0`` turns it off."""
 
     max_entries: Annotated[int, Field(ge=0)] = 10_000
     ttl_s: Annotated[float, Field(gt=0)] = Field(default=600.0, description="Seconds.")
+    redis_url: str = Field(
+        default="", repr=False, description="redis:// or rediss://; shares verdicts between processes."
+    )
+    redis_timeout_s: Annotated[float, Field(gt=0, le=5)] = Field(
+        default=0.05, description="Longer than this, and Redis is done without."
+    )
+    secret: str = Field(
+        default="",
+        repr=False,
+        description="Signs what goes into Redis, so that nobody else can write a verdict there.",
+    )
+
+    @model_validator(mode="after")
+    def _law_redis(self) -> CacheConfig:
+        if self.redis_url and not self.redis_url.startswith(("redis://", "rediss://")):
+            raise ValueError("redis_url must begin with redis:// or rediss://")
+        if self.secret and not self.redis_url:
+            raise ValueError("secret signs what goes into Redis; give redis_url or remove it")
+        return self
 
 
-class RefusalStage(_Model):
+class HistoryConfig(Model):
+    """Turns that were judged before are not judged again. ``max_entries: 0`` turns it off."""
+
+    max_entries: Annotated[int, Field(ge=0)] = 100_000
+    ttl_s: Annotated[float, Field(gt=0)] = Field(default=3600.0, description="Seconds.")
+    blocked_turns: Literal["drop", "block"] = Field(
+        default="drop",
+        description="drop: a blocked turn and its refusal are left out; block: the chat stays blocked.",
+    )
+
+
+class MetricsConfig(Model):
+    """``GET /metrics`` for Prometheus."""
+
+    enabled: bool = True
+
+
+class RefusalStage(Model):
     """How a block of one stage looks to the client."""
 
     style: Literal["completion", "error"] = Field(
@@ -190,7 +196,7 @@ class RefusalStage(_Model):
     status: Annotated[int, Field(ge=400, le=499)] = Field(default=400, description="For style error.")
 
 
-class RefusalConfig(_Model):
+class RefusalConfig(Model):
     """Refusals."""
 
     input: RefusalStage = RefusalStage()
@@ -200,7 +206,7 @@ class RefusalConfig(_Model):
     )
 
 
-class AuditSinkConfig(_Model):
+class AuditSinkConfig(Model):
     """One sink of decision records."""
 
     kind: Literal["jsonl"]
@@ -210,21 +216,23 @@ class AuditSinkConfig(_Model):
     )
 
 
-class AuditConfig(_Model):
+class AuditConfig(Model):
     """Where decisions are recorded."""
 
     sinks: list[AuditSinkConfig] = Field(default_factory=list)
 
 
-class LimitsConfig(_Model):
+class LimitsConfig(Model):
     """Upper bounds."""
 
     max_body_bytes: Count = Field(default=1_048_576, description="Of a request; more is 413.")
     max_concurrent_requests: Count = Field(default=512, description="Guarded ones; more is 503.")
-    max_concurrent_checks: Count = Field(default=64, description="Calls to the judge; more wait.")
+    max_concurrent_checks: Count = Field(
+        default=64, description="Calls to one endpoint of the judge at once; the limit adapts below this."
+    )
 
 
-class PathsConfig(_Model):
+class PathsConfig(Model):
     """Paths that are forwarded without a guard."""
 
     allow: list[str] = Field(default_factory=list, description="Exact paths, or prefixes that end in *.")
@@ -237,7 +245,7 @@ class PathsConfig(_Model):
         return self
 
 
-class Config(_Model):
+class Config(Model):
     """The whole file."""
 
     _file: Path | None = PrivateAttr(default=None)
@@ -250,8 +258,10 @@ class Config(_Model):
     on_error: OnErrorConfig = OnErrorConfig()
     streaming: StreamingConfig = StreamingConfig()
     cache: CacheConfig = CacheConfig()
+    history: HistoryConfig = HistoryConfig()
     refusal: RefusalConfig = RefusalConfig()
     audit: AuditConfig = AuditConfig()
+    metrics: MetricsConfig = MetricsConfig()
     limits: LimitsConfig = LimitsConfig()
     paths: PathsConfig = PathsConfig()
     unreadable: Literal["block", "flag", "pass"] = Field(
@@ -267,82 +277,3 @@ class Config(_Model):
     def file(self) -> Path | None:
         """Where it was read from, for messages; None for one made in code."""
         return self._file
-
-
-assert set(PresetName.__args__) == set(PRESETS)  # type: ignore[attr-defined]  # noqa: S101
-
-
-def load_config(path: str | Path, environ: Mapping[str, str] | None = None) -> Config:
-    """Read, interpolate and validate one file; relative paths in it are relative to it.
-
-    Raises ``ConfigError`` that names the file, the key and the remedy, never a value.
-    """
-    file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8")
-        value = load_yaml(text)
-    except OSError as error:
-        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{file}: is no UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file}: is no YAML: {_found(error, text)}") from None
-    if not isinstance(value, dict):
-        raise ConfigError(f"{file}: is no mapping; begin with 'version: 1'")
-    variables = os.environ if environ is None else environ
-    try:
-        config = Config.model_validate(_interpolate(value, variables, ""))
-    except _Unset as error:
-        raise ConfigError(
-            f"{file}: {error.key}: the environment variable {error.name} is not set; "
-            f"set it or write ${{{error.name}:-default}}"
-        ) from None
-    except ValidationError as error:
-        raise ConfigError(f"{file}: {describe(error)}") from None
-    config = _anchored(config, file.resolve().parent)
-    config._file = file  # noqa: SLF001 - no key of the file
-    return config
-
-
-def _found(error: yaml.YAMLError, text: str) -> str:
-    """PyYAML's finding and its line, without the piece of the file that it quotes (it may be a secret)."""
-    if isinstance(error, yaml.reader.ReaderError):
-        return f"line {text.count(chr(10), 0, error.position) + 1}: {error.reason}"
-    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return type(error).__name__
-    mark, problem = error.problem_mark, error.problem or ""
-    if "stands twice" not in problem:  # our own finding names a key; PyYAML's may quote an alias or a tag
-        problem = _QUOTED.sub("", problem)
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}"
-
-
-class _Unset(Exception):
-    def __init__(self, key: str, name: str) -> None:
-        self.key = key
-        self.name = name
-
-
-def _interpolate(value: Any, variables: Mapping[str, str], key: str) -> Any:
-    if isinstance(value, dict):
-        return {k: _interpolate(v, variables, f"{key}.{k}".lstrip(".")) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_interpolate(v, variables, f"{key}[{i}]") for i, v in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-
-    def replace(match: re.Match[str]) -> str:
-        found = variables.get(match[1])
-        if found or match[2] is None:
-            if found is None:
-                raise _Unset(key, match[1])
-            return found
-        return match[2]
-
-    return _VARIABLE.sub(replace, value)
-
-
-def _anchored(config: Config, folder: Path) -> Config:
-    policies = config.policies.model_copy(update={"directory": folder / config.policies.directory})
-    sinks = [s.model_copy(update={"path": folder / s.path}) for s in config.audit.sinks]
-    audit = config.audit.model_copy(update={"sinks": sinks})
-    return config.model_copy(update={"policies": policies, "audit": audit})

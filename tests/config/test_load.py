@@ -1,4 +1,4 @@
-"""The twin of guardrail/config.py: what a guardrail.yaml may say, and what is said of one that may not."""
+"""The twin of guardrail/config/load.py: what a guardrail.yaml may say, and what of it is refused."""
 
 from __future__ import annotations
 
@@ -383,7 +383,7 @@ class TestVariables:
 
     @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cs"])))
     def test_a_value_comes_through_unchanged_whatever_it_is(self, value: str):
-        from guardrail.config import _interpolate
+        from guardrail.config.load import _interpolate
 
         assert _interpolate({"a": ["${X}"]}, {"X": value}, "") == {"a": [value]}
 

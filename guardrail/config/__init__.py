@@ -1,0 +1,27 @@
+"""``guardrail.yaml`` as frozen models: the shape only. ``build`` makes objects of it."""
+
+from guardrail.config.classifier import ClassifierConfig, EscalationConfig, JudgeConfig
+from guardrail.config.load import load_config
+from guardrail.config.sections import (
+    AuditSinkConfig,
+    Config,
+    FailConfig,
+    OnErrorConfig,
+    PoliciesConfig,
+    RefusalConfig,
+    UpstreamConfig,
+)
+
+__all__ = [
+    "AuditSinkConfig",
+    "ClassifierConfig",
+    "Config",
+    "EscalationConfig",
+    "FailConfig",
+    "JudgeConfig",
+    "OnErrorConfig",
+    "PoliciesConfig",
+    "RefusalConfig",
+    "UpstreamConfig",
+    "load_config",
+]

@@ -1,0 +1,71 @@
+"""The twin of guardrail/config/sections.py: laws that a section keeps by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from guardrail.config.sections import CacheConfig, Config, HistoryConfig, OnErrorConfig
+from guardrail.core.policy import FailMode
+from guardrail.errors import FailureCode
+
+
+def refused(model: type[Any], **values: Any) -> str:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(values)
+    return str(caught.value)
+
+
+def test_the_fail_mode_of_one_policy_by_stage_and_class():
+    config = OnErrorConfig.model_validate(
+        {"output": "open", "policies": {"pii": {"input": {"default": "closed", "timeout": "open"}}}}
+    )
+    own = config.policies["pii"]
+    assert own.input is not None
+    assert own.input.default is FailMode.CLOSED
+    assert own.input.by_code() == {FailureCode.TIMEOUT: FailMode.OPEN}
+    assert own.output is None
+    short = OnErrorConfig.model_validate({"policies": {"pii": {"output": "open"}}}).policies["pii"].output
+    assert short is not None
+    assert short.default is FailMode.OPEN
+
+
+def test_auth_is_no_class_that_could_be_open():
+    assert "auth" in refused(OnErrorConfig, policies={"pii": {"input": {"auth": "open"}}})
+
+
+def test_redis_is_named_by_its_url_and_its_secret_needs_it():
+    assert CacheConfig(redis_url="rediss://h:1/0", secret="s").secret == "s"
+    assert "must begin with redis://" in refused(CacheConfig, redis_url="http://h")
+    assert "give redis_url" in refused(CacheConfig, secret="zebra")
+    assert "zebra" not in refused(CacheConfig, secret="zebra")
+    assert "zebra" not in repr(CacheConfig(redis_url="redis://:zebra@h:1"))
+
+
+def test_blocked_turns_are_dropped_or_block():
+    assert HistoryConfig().blocked_turns == "drop"
+    assert "blocked_turns" in refused(HistoryConfig, blocked_turns="forget")
+
+
+def test_the_sections_of_the_whole():
+    assert list(Config.model_fields) == [
+        "version",
+        "server",
+        "upstream",
+        "classifier",
+        "policies",
+        "on_error",
+        "streaming",
+        "cache",
+        "history",
+        "refusal",
+        "audit",
+        "metrics",
+        "limits",
+        "paths",
+        "unreadable",
+        "strict",
+        "trusted_roles",
+    ]
