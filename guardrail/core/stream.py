@@ -6,6 +6,9 @@ States and rules, before the machine:
 * At most one ``Check`` is outstanding. It covers all that is held at that moment. While it runs,
   text goes on arriving and is held; the next check covers that too. So the number of checks follows
   the judge's speed, not the answer's length.
+* The close alone does not wait for it: what it does not cover is judged beside it, from ``overlap``
+  characters before its end, and nothing leaves until both are settled. So the end of an answer waits
+  for one check, not for two.
 * A check is asked for when ``window`` characters wait unjudged, or at the close.
 * Text leaves when it was judged *and* lies more than ``overlap`` characters before the end of what
   was judged; the rest is read again by the next check. So whatever a check finds that is no longer
@@ -34,10 +37,14 @@ __all__ = ["Check", "Command", "Halt", "Release", "StreamGuard"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Judge ``text`` and call ``settle``. ``preceding`` has left already and is context only."""
+    """Judge ``text`` and call ``settle``. ``preceding`` is context only.
+
+    ``start`` is where the text begins, in code points from the channel's start.
+    """
 
     text: str
     preceding: str
+    start: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +80,8 @@ class StreamGuard:
     """
 
     __slots__ = (
-        "_checked", "_closed", "_halted", "_held", "_judged", "_length", "_overlap", "_parts",
-        "_preceding", "_spans", "_window",
+        "_closed", "_halted", "_held", "_judged", "_left", "_length", "_outstanding", "_overlap",
+        "_parts", "_preceding", "_spans", "_window",
     )  # fmt: skip
 
     def __init__(self, window: int | None, overlap: int, preceding: str = "") -> None:
@@ -84,8 +91,9 @@ class StreamGuard:
         self._held = ""
         self._parts: list[str] = []
         self._length = 0  # of _held and _parts together
+        self._left = 0  # characters that have left
         self._judged = 0  # held characters that a settled check covered
-        self._checked: int | None = None  # held characters that the outstanding check covers
+        self._outstanding: list[Check] = []
         self._spans: tuple[Span, ...] = ()
         self._closed = False
         self._halted = False
@@ -98,7 +106,7 @@ class StreamGuard:
     @property
     def checking(self) -> bool:
         """True while a check is outstanding."""
-        return self._checked is not None
+        return bool(self._outstanding)
 
     @property
     def closed(self) -> bool:
@@ -108,7 +116,7 @@ class StreamGuard:
     @property
     def finished(self) -> bool:
         """True once no more command can come."""
-        return self._halted or (self._closed and self._checked is None and not self._length)
+        return self._halted or (self._closed and not self._outstanding and not self._length)
 
     @property
     def preceding(self) -> str:
@@ -123,31 +131,46 @@ class StreamGuard:
             raise ValueError("push after close")
         self._parts.append(text)
         self._length += len(text)
-        if self._checked is not None or self._window is None or self._length - self._judged < self._window:
+        if self._outstanding or self._window is None or self._length - self._judged < self._window:
             return _NOTHING
-        return [self._check()]
+        return [self._check(0)]
 
     def close(self) -> list[Command]:
         """No more text will come."""
         if self.closed:
             return _NOTHING
         self._closed = True
-        return _NOTHING if self._checked is not None else self._advance()
+        if not self._outstanding:
+            return self._advance()
+        covered = self._end(self._outstanding[0])
+        return [self._check(max(0, covered - self._overlap))] if covered < self._length else _NOTHING
 
-    def settle(self, decision: Decision) -> list[Command]:
-        """The outstanding check was decided. Raises ``ValueError`` when none is outstanding."""
-        if self._checked is None:
-            raise ValueError("no check is outstanding")
-        self._judged, self._checked = self._checked, None
+    def settle(self, check: Check, decision: Decision) -> list[Command]:
+        """An outstanding check was decided. Raises ``ValueError`` for one that is not outstanding."""
+        if check not in self._outstanding:
+            raise ValueError("the check is not outstanding")
+        self._outstanding.remove(check)
+        if self._halted:
+            return _NOTHING
         if decision.action is Action.BLOCK:
             dropped, self._length, self._halted = self._length, 0, True
             self._parts.clear()
             self._held = ""
             return [Halt(decision, dropped)]
         if decision.redactions:
-            found = [span for redaction in decision.redactions for span in redaction.spans]
+            at = check.start - self._left
+            found = [
+                Span(at + span.start, at + span.end, span.label)
+                for redaction in decision.redactions
+                for span in redaction.spans
+            ]
             self._spans = merge([*self._spans, *found])
-        return self._advance()
+        self._judged = max(self._judged, self._end(check))
+        return _NOTHING if self._outstanding else self._advance()
+
+    def _end(self, check: Check) -> int:
+        """How many of the held characters lie before the end of the check's text."""
+        return check.start - self._left + len(check.text)
 
     def _advance(self) -> list[Command]:
         """Release what may leave, then ask for the next check if one is due."""
@@ -158,7 +181,7 @@ class StreamGuard:
         waiting = self._length - self._judged
         due = waiting > 0 if self._closed else self._window and waiting >= self._window
         if due:
-            commands.append(self._check())
+            commands.append(self._check(0))
         return commands
 
     def _limit(self) -> int:
@@ -173,6 +196,7 @@ class StreamGuard:
     def _release(self, limit: int) -> Release:
         self._join()
         original, self._held = self._held[:limit], self._held[limit:]
+        self._left += limit
         self._length -= limit
         self._judged -= limit
         spans: Sequence[Span] = ()
@@ -185,10 +209,15 @@ class StreamGuard:
             self._preceding = (self._preceding + original)[-self._overlap :]
         return Release(original, tuple(spans))
 
-    def _check(self) -> Check:
+    def _check(self, start: int) -> Check:
+        """Ask for all that is held from ``start`` on."""
         self._join()
-        self._checked = self._length
-        return Check(self._held, self._preceding)
+        preceding = self._preceding
+        if start and self._overlap:
+            preceding = (preceding + self._held[:start])[-self._overlap :]
+        check = Check(self._held[start:], preceding, self._left + start)
+        self._outstanding.append(check)
+        return check
 
     def _join(self) -> None:
         if self._parts:

@@ -308,7 +308,7 @@ class StreamedAnswer(Generic[E, P]):
         if lane.choice not in self.halted:
             if decision.action is Action.BLOCK:
                 lane.judged.append(check.text)
-            self._obey(lane, lane.guard.settle(decision))
+            self._obey(lane, lane.guard.settle(check, decision))
         await self._on_ready()
         if self._waiter is not None:
             self._waiter.set()

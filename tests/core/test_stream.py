@@ -50,17 +50,20 @@ class Judge:
 class Run:
     """Plays a guard, settles its checks when told to, and holds every promise at every step."""
 
-    def __init__(self, guard: StreamGuard, judge: Judge) -> None:
-        self.guard = guard
+    def __init__(self, window: int | None, overlap: int, judge: Judge) -> None:
+        self.guard = StreamGuard(window, overlap)
+        self.overlap = overlap
         self.judge = judge
-        self.waiting: Check | None = None
+        self.waiting: list[Check] = []
         self.pushed = ""
         self.original = ""  # what has left, as it arrived
         self.out = ""  # what has left, as it leaves
         self.covered = 0  # characters that settled checks have covered, from the start
+        self.closing = False
         self.dropped = 0
         self.halt: Halt | None = None
         self.checks: list[Check] = []
+        self.both: list[Check] = []
 
     def push(self, text: str) -> None:
         if not self.guard.closed:
@@ -68,17 +71,22 @@ class Run:
         self._obey(self.guard.push(text))
 
     def close(self) -> None:
+        self.closing = True
         self._obey(self.guard.close())
 
-    def settle(self) -> None:
-        check, self.waiting = self.waiting, None
-        self.covered = max(self.covered, len(self.original) + len(check.text))
-        self._obey(self.guard.settle(self.judge(check)))
+    def settle(self, which: int = 0) -> None:
+        check = self.waiting.pop(which)
+        if not self.waiting:  # what two checks cover leaves when both are settled
+            self.covered = max(self.covered, *(c.start + len(c.text) for c in (check, *self.both)))
+            self.both = []
+        else:
+            self.both = [check]
+        self._obey(self.guard.settle(check, self.judge(check)))
 
-    def finish(self) -> Run:
+    def finish(self, last_first: bool = False) -> Run:
         self.close()
-        while self.waiting is not None:
-            self.settle()
+        while self.waiting:
+            self.settle(-1 if last_first else 0)
         assert self.guard.finished
         return self
 
@@ -86,10 +94,19 @@ class Run:
         for command in commands:
             assert self.halt is None, "nothing comes after a halt"
             if isinstance(command, Check):
-                assert self.waiting is None, "at most one check is outstanding"
-                assert command.text == self.pushed[len(self.original) :], "a check covers all that is held"
+                assert len(self.waiting) <= self.closing, (
+                    "at most one check is outstanding, two at the close"
+                )
+                start = len(self.original)
+                if self.waiting:
+                    first = self.waiting[0]
+                    start = max(start, first.start + len(first.text) - self.overlap)
+                assert command.start == start
+                assert command.text == self.pushed[start:], "a check covers all that is held and unread"
+                before = self.pushed[:start]
+                assert command.preceding == (before[-self.overlap :] if self.overlap else "")
                 assert command.text
-                self.waiting = command
+                self.waiting.append(command)
                 self.checks.append(command)
             elif isinstance(command, Release):
                 self.original += command.original
@@ -101,7 +118,7 @@ class Run:
         assert self.pushed.startswith(self.original), "text leaves in order"
         assert len(self.original) <= self.covered, "nothing leaves before a settled check covered it"
         assert len(self.original) + self.guard.held + self.dropped == len(self.pushed)
-        assert self.guard.checking == (self.waiting is not None)
+        assert self.guard.checking == bool(self.waiting)
 
 
 @st.composite
@@ -119,15 +136,13 @@ def chunked(draw, text: str) -> list[str]:
 @st.composite
 def played(draw, text: str, judge: Judge, window: int | None, overlap: int) -> Run:
     """The text through a guard, its checks settling early or late, as drawn."""
-    run = Run(StreamGuard(window, overlap), judge)
+    run = Run(window, overlap, judge)
     early = draw(st.sampled_from(["at once", "at the end", "any time"]))
     for chunk in draw(chunked(text)):
         run.push(chunk)
-        if run.waiting is not None and (
-            early == "at once" or (early == "any time" and draw(st.booleans()))
-        ):
+        if run.waiting and (early == "at once" or (early == "any time" and draw(st.booleans()))):
             run.settle()
-    return run.finish()
+    return run.finish(last_first=draw(st.booleans()))
 
 
 LETTERS = st.text("ab ", max_size=60)
@@ -199,10 +214,10 @@ class TestSplitAtEveryPoint:
     )
     def test_whole_and_in_two(self, early, window, redact, block):
         for cut in range(len(self.text) + 1):
-            run = Run(StreamGuard(window, 12), Judge(redact, block))
+            run = Run(window, 12, Judge(redact, block))
             for chunk in (self.text[:cut], self.text[cut:]):
                 run.push(chunk)
-                if early and run.waiting is not None:
+                if early and run.waiting:
                     run.settle()
             run.finish()
             if block:
@@ -210,6 +225,13 @@ class TestSplitAtEveryPoint:
                 assert len(run.original) <= self.text.index(block)
             else:
                 assert run.out == (self.text.replace(redact, PUT) if redact else self.text)
+
+
+class Guard(StreamGuard):
+    """A guard whose last check is settled by a decision alone."""
+
+    def decided(self, decision: Decision):
+        return self.settle(self._outstanding[-1] if self._outstanding else Check("", ""), decision)
 
 
 def checks(commands) -> list[str]:
@@ -225,179 +247,210 @@ def decision(action: Action = Action.PASS, *spans: Span) -> Decision:
 
 class TestWhenChecksAreAsked:
     def test_a_check_waits_for_a_window_of_new_text(self):
-        guard = StreamGuard(5, 2)
+        guard = Guard(5, 2)
         assert guard.push("abcd") == []
         assert guard.push("ef") == [Check("abcdef", "")]
         assert guard.checking
 
     def test_while_one_check_runs_text_goes_on_arriving(self):
-        guard = StreamGuard(2, 0)
+        guard = Guard(2, 0)
         assert checks(guard.push("ab")) == ["ab"]
         assert guard.push("cdefgh") == []
         assert guard.held == 8
-        assert guard.settle(decision()) == [Release("ab", ()), Check("cdefgh", "")]
+        assert guard.decided(decision()) == [Release("ab", ()), Check("cdefgh", "", 2)]
 
     def test_a_slow_judge_is_asked_less_often(self):
-        slow, fast = Run(StreamGuard(5, 2), Judge()), Run(StreamGuard(5, 2), Judge())
+        slow, fast = Run(5, 2, Judge()), Run(5, 2, Judge())
         for char in "x" * 100:
             slow.push(char)
             fast.push(char)
-            if fast.waiting is not None:
+            if fast.waiting:
                 fast.settle()
         assert len(slow.finish().checks) == 2
         assert len(fast.finish().checks) == 20
 
     def test_judged_text_younger_than_the_overlap_is_read_again(self):
-        guard = StreamGuard(4, 3)
+        guard = Guard(4, 3)
         guard.push("abcdef")
-        assert guard.settle(decision()) == [Release("abc", ())]
-        assert guard.push("ghij") == [Check("defghij", "abc")]
+        assert guard.decided(decision()) == [Release("abc", ())]
+        assert guard.push("ghij") == [Check("defghij", "abc", 3)]
 
     def test_what_left_is_context_up_to_the_overlap(self):
-        guard = StreamGuard(4, 2)
+        guard = Guard(4, 2)
         guard.push("abcdef")
-        guard.settle(decision())
+        guard.decided(decision())
         assert guard.preceding == "cd"
         guard.push("ghij")
-        guard.settle(decision())
+        guard.decided(decision())
         assert guard.preceding == "gh"
 
     def test_without_overlap_nothing_is_context(self):
-        guard = StreamGuard(2, 0, preceding="before")
+        guard = Guard(2, 0, preceding="before")
         assert guard.push("ab") == [Check("ab", "")]
-        guard.settle(decision())
+        guard.decided(decision())
         assert guard.preceding == ""
 
     def test_a_lane_that_goes_on_knows_what_left_before(self):
-        guard = StreamGuard(2, 4, preceding="said before")
+        guard = Guard(2, 4, preceding="said before")
         assert guard.push("ab") == [Check("ab", "fore")]
 
     def test_without_a_window_all_is_held_to_the_close(self):
-        guard = StreamGuard(None, 0)
+        guard = Guard(None, 0)
         assert [guard.push("x" * 500) for _ in range(3)] == [[], [], []]
         assert guard.close() == [Check("x" * 1500, "")]
-        assert guard.settle(decision()) == [Release("x" * 1500, ())]
+        assert guard.decided(decision()) == [Release("x" * 1500, ())]
 
     def test_the_close_asks_for_what_is_unjudged(self):
-        guard = StreamGuard(10, 2)
+        guard = Guard(10, 2)
         guard.push("abc")
         assert guard.close() == [Check("abc", "")]
         assert not guard.finished
-        assert guard.settle(decision()) == [Release("abc", ())]
+        assert guard.decided(decision()) == [Release("abc", ())]
         assert guard.finished
 
     def test_the_close_releases_what_was_judged_already(self):
-        guard = StreamGuard(3, 2)
+        guard = Guard(3, 2)
         guard.push("abc")
-        assert guard.settle(decision()) == [Release("a", ())]
+        assert guard.decided(decision()) == [Release("a", ())]
         assert guard.close() == [Release("bc", ())]
         assert guard.finished
 
-    def test_a_close_during_a_check_waits_for_it_and_for_the_rest(self):
+    @pytest.mark.parametrize("last_first", [False, True])
+    def test_a_close_during_a_check_asks_for_the_rest_beside_it(self, last_first):
         guard = StreamGuard(3, 2)
-        guard.push("abc")
+        (first,) = guard.push("abc")
         guard.push("d")
+        (rest,) = guard.close()
+        assert rest == Check("bcd", "a", 1)
+        pair = (rest, first) if last_first else (first, rest)
+        assert guard.settle(pair[0], decision()) == []
+        assert guard.settle(pair[1], decision()) == [Release("abcd", ())]
+        assert guard.finished
+
+    def test_a_close_during_a_check_of_all_that_there_is_asks_for_nothing(self):
+        guard = Guard(3, 2)
+        guard.push("abc")
         assert guard.close() == []
-        assert guard.settle(decision()) == [Release("a", ()), Check("bcd", "a")]
-        assert guard.settle(decision()) == [Release("bcd", ())]
+        assert guard.decided(decision()) == [Release("abc", ())]
+
+    @pytest.mark.parametrize("blocked", [0, 1])
+    def test_of_two_checks_either_can_halt(self, blocked):
+        guard = StreamGuard(3, 2)
+        (first,) = guard.push("abc")
+        guard.push("d")
+        (rest,) = guard.close()
+        pair = [first, rest]
+        (halt,) = guard.settle(pair.pop(blocked), decision(Action.BLOCK))
+        assert halt.dropped == 4
+        assert guard.settle(pair[0], decision()) == []
+
+    def test_the_spans_of_two_checks_are_merged_where_they_lie(self):
+        guard = StreamGuard(3, 2)
+        (first,) = guard.push("4711")
+        guard.push(" x 0815")
+        (rest,) = guard.close()
+        assert rest.text == "11 x 0815"
+        guard.settle(rest, decision(Action.REDACT, Span(5, 9, "P2")))
+        (release,) = guard.settle(first, decision(Action.REDACT, Span(0, 4, "P2")))
+        assert release.text == "[REDACTED:P2] x [REDACTED:P2]"
 
     def test_an_empty_stream_needs_no_check(self):
-        guard = StreamGuard(3, 2)
+        guard = Guard(3, 2)
         assert guard.push("") == []
         assert guard.close() == []
         assert guard.finished
 
     def test_a_flag_lets_text_leave(self):
-        guard = StreamGuard(3, 0)
+        guard = Guard(3, 0)
         guard.push("abc")
-        assert guard.settle(decision(Action.FLAG)) == [Release("abc", ())]
+        assert guard.decided(decision(Action.FLAG)) == [Release("abc", ())]
 
 
 class TestRedaction:
     def test_a_span_is_relative_to_what_is_released(self):
-        guard = StreamGuard(6, 0)
+        guard = Guard(6, 0)
         guard.push("ab4711")
-        (release,) = guard.settle(decision(Action.REDACT, Span(2, 6, "P2")))
+        (release,) = guard.decided(decision(Action.REDACT, Span(2, 6, "P2")))
         assert release == Release("ab4711", (Span(2, 6, "P2"),))
         assert release.text == "ab[REDACTED:P2]"
 
     def test_a_span_that_the_limit_would_cut_is_held_whole(self):
-        guard = StreamGuard(8, 3)
+        guard = Guard(8, 3)
         guard.push("ab471112")
-        assert guard.settle(decision(Action.REDACT, Span(2, 6, "P2"))) == [Release("ab", ())]
+        assert guard.decided(decision(Action.REDACT, Span(2, 6, "P2"))) == [Release("ab", ())]
         assert guard.close() == [Release("471112", (Span(0, 4, "P2"),))]
 
     def test_a_span_stays_though_the_next_check_does_not_see_it(self):
-        guard = StreamGuard(6, 4)
+        guard = Guard(6, 4)
         guard.push("ab4711")
-        assert guard.settle(decision(Action.REDACT, Span(2, 6, "P2"))) == [Release("ab", ())]
+        assert guard.decided(decision(Action.REDACT, Span(2, 6, "P2"))) == [Release("ab", ())]
         guard.push("cdefgh")
-        assert guard.settle(decision()) == [Release("4711cd", (Span(0, 4, "P2"),))]
+        assert guard.decided(decision()) == [Release("4711cd", (Span(0, 4, "P2"),))]
 
     def test_a_span_stays_though_the_next_check_finds_only_another(self):
-        guard = StreamGuard(4, 9)
+        guard = Guard(4, 9)
         guard.push("4711")
-        guard.settle(decision(Action.REDACT, Span(0, 4, "P2")))
+        guard.decided(decision(Action.REDACT, Span(0, 4, "P2")))
         guard.push(" and 0815")
-        (release,) = guard.settle(decision(Action.REDACT, Span(9, 13, "P2")))
+        (release,) = guard.decided(decision(Action.REDACT, Span(9, 13, "P2")))
         assert release.text == "[REDACTED:P2]"
         (release,) = guard.close()
         assert release.text == " and [REDACTED:P2]"
 
     def test_a_span_that_two_checks_find_is_replaced_once(self):
-        guard = StreamGuard(4, 4)
+        guard = Guard(4, 4)
         guard.push("4711")
-        assert guard.settle(decision(Action.REDACT, Span(0, 4, "P2"))) == []
+        assert guard.decided(decision(Action.REDACT, Span(0, 4, "P2"))) == []
         guard.push("abcd")
-        (release,) = guard.settle(decision(Action.REDACT, Span(0, 4, "P2")))
+        (release,) = guard.decided(decision(Action.REDACT, Span(0, 4, "P2")))
         assert release.text == "[REDACTED:P2]"
 
     def test_a_redaction_that_grows_with_every_check_leaves_nothing_before_the_close(self):
-        guard = StreamGuard(2, 1)
+        guard = Guard(2, 1)
         out = []
         for size in (2, 4, 6):
             out += guard.push("xx")
-            out += guard.settle(decision(Action.REDACT, Span(0, size, "P2")))
+            out += guard.decided(decision(Action.REDACT, Span(0, size, "P2")))
         out += guard.close()
         assert [c.text for c in out if isinstance(c, Release)] == ["[REDACTED:P2]"]
 
 
 class TestHalt:
     def test_nothing_leaves_any_more(self):
-        guard = StreamGuard(3, 1)
+        guard = Guard(3, 1)
         guard.push("abc")
         guard.push("de")
         blocked = decision(Action.BLOCK)
-        assert guard.settle(blocked) == [Halt(blocked, 5)]
+        assert guard.decided(blocked) == [Halt(blocked, 5)]
         assert (guard.held, guard.finished, guard.closed) == (0, True, True)
         assert guard.push("more text than a window") == []
         assert guard.close() == []
         assert guard.held == 0
-        with pytest.raises(ValueError, match="no check is outstanding"):
-            guard.settle(decision())
+        with pytest.raises(ValueError, match="the check is not outstanding"):
+            guard.decided(decision())
 
     def test_a_halt_after_the_close(self):
-        guard = StreamGuard(9, 1)
+        guard = Guard(9, 1)
         guard.push("abc")
         guard.close()
-        (halt,) = guard.settle(decision(Action.BLOCK))
+        (halt,) = guard.decided(decision(Action.BLOCK))
         assert halt.dropped == 3
         assert guard.finished
 
 
 class TestMisuse:
     def test_settling_what_nobody_asked(self):
-        with pytest.raises(ValueError, match="no check is outstanding"):
-            StreamGuard(3, 1).settle(decision())
+        with pytest.raises(ValueError, match="the check is not outstanding"):
+            StreamGuard(3, 1).settle(Check("abc", ""), decision())
 
     def test_pushing_after_the_close(self):
-        guard = StreamGuard(3, 1)
+        guard = Guard(3, 1)
         guard.close()
         with pytest.raises(ValueError, match="push after close"):
             guard.push("a")
 
     def test_closing_twice_changes_nothing(self):
-        guard = StreamGuard(3, 1)
+        guard = Guard(3, 1)
         guard.push("a")
         assert checks(guard.close()) == ["a"]
         assert guard.close() == []
