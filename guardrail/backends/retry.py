@@ -7,44 +7,63 @@ from typing import Final
 
 import anyio
 
+from guardrail.core.policy import AnswerForm
 from guardrail.core.verdict import Verdict
 from guardrail.errors import ClassifierError, FailureCode, MalformedVerdict
 
-__all__ = ["Transient", "until_sound"]
+__all__ = ["AGAIN", "MAX_TRIES", "Transient", "until_sound"]
 
 MAX_TRIES: Final = 4  # calls for one verdict, the second reading of a malformed answer included
 FIRST_PAUSE_S: Final = 0.1
 
+AGAIN: Final = {
+    AnswerForm.JSON: " The final answer must be that object alone, on one line: no prose, no code fence.",
+    AnswerForm.BINARY: " The final answer must be that label alone, on one line: no prose, no markup.",
+}
+"""Ends the user message of a second reading: at temperature 0 the same words get the same answer."""
+
 
 class Transient(Exception):
-    """One call failed in a way that another may not; ``error`` is raised when no time is left."""
+    """One call failed in a way that another may not; ``error`` is raised when no time is left.
 
-    def __init__(self, error: ClassifierError, retry_after_s: float | None = None) -> None:
+    ``lost``: the request was sent and the connection broke before the answer came.
+    """
+
+    def __init__(
+        self, error: ClassifierError, retry_after_s: float | None = None, *, lost: bool = False
+    ) -> None:
         self.error = error
         self.retry_after_s = retry_after_s
+        self.lost = lost
 
 
-async def until_sound(ask: Callable[[int], Awaitable[Verdict]], budget: int) -> Verdict:
-    """Call ``ask`` with a budget of tokens until there is one sound verdict, inside the deadline.
+async def until_sound(
+    ask: Callable[[int, FailureCode | None], Awaitable[Verdict]], budget: int, most: int = MAX_TRIES
+) -> Verdict:
+    """Call ``ask`` until there is one sound verdict, at most ``most`` times and inside the deadline.
 
-    A malformed answer is asked for once more, with twice the budget if it was cut by it; what raised
-    ``Transient`` is tried again after a pause. Raises ``ClassifierError``.
+    ``ask`` is given its budget of tokens and, at the second reading of a malformed answer, what was
+    wrong with the first; an answer that was cut gets twice the budget. What raised ``Transient`` is tried
+    again after a pause; but a text whose connection was lost twice may be what kills the server, and is
+    not sent a third time. Raises ``ClassifierError``.
     """
-    read_again = True
+    wrong: FailureCode | None = None
+    lost = False
     pause = FIRST_PAUSE_S
-    for attempt in range(1, MAX_TRIES + 1):
+    for attempt in range(1, most + 1):
         try:
-            return await ask(budget)
+            return await ask(budget, wrong)
         except MalformedVerdict as error:
-            if not read_again or attempt == MAX_TRIES:
+            if wrong is not None or attempt == most:
                 raise
-            read_again = False
-            if error.code is FailureCode.TRUNCATED:
+            wrong = error.code
+            if wrong is FailureCode.TRUNCATED:
                 budget *= 2
         except Transient as failed:
             wait = failed.retry_after_s if failed.retry_after_s is not None else pause
-            if attempt == MAX_TRIES or not time_left_for(wait):
+            if attempt == most or (lost and failed.lost) or not time_left_for(wait):
                 raise failed.error from None
+            lost = lost or failed.lost
             pause *= 2
             await anyio.sleep(wait)
     raise AssertionError("unreachable: the last try raises")

@@ -37,6 +37,8 @@ _HARMONY: Final = re.compile(
     r"<\|(?:start|end|channel|message|return|call|constrain)\|>|\A\s*analysis.*assistantfinal",
     re.DOTALL,
 )
+# What Bedrock and some gateways put before the final channel's text.
+_THOUGHT: Final = re.compile(r"<(reasoning|think)>.*?</\1>\s*", re.DOTALL)
 _FENCE: Final = re.compile(r"```[\w-]*\s*")
 _KEY: Final = r"(?:answer|classification|label|verdict|decision|output)"
 _LINE: Final = re.compile(
@@ -71,6 +73,8 @@ def read_answer(
     if finish_reason == "content_filter":
         return Verdict(policy, JUDGE_REFUSAL, violation=True)
     text = (answer or "").strip()
+    if thought := _THOUGHT.match(text):
+        text = text[thought.end() :]
     if not text:
         raise MalformedVerdict("the answer is empty")
     if text in policy.labels:
@@ -119,12 +123,11 @@ def _read_json(policy: Policy, text: str, judged: str) -> Verdict:
 
 def _objects(text: str) -> list[tuple[dict[str, Any], int, int]]:
     """Every outermost JSON object in ``text`` with its place; a repeated key is a contradiction."""
-    decoder = json.JSONDecoder(object_pairs_hook=_no_repeated_key)
     found: list[tuple[dict[str, Any], int, int]] = []
     at = text.find("{")
     while at >= 0:
         try:
-            value, end = decoder.raw_decode(text, at)
+            value, end = _DECODER.raw_decode(text, at)
         except RecursionError:
             raise MalformedVerdict("the answer is nested too deep") from None
         except ValueError:
@@ -142,6 +145,9 @@ def _no_repeated_key(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise MalformedVerdict("the verdict names one key twice with different values")
         value[key] = item
     return value
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_no_repeated_key)
 
 
 def _outside(text: str, found: list[tuple[dict[str, Any], int, int]]) -> str:

@@ -611,6 +611,33 @@ class TestExcerpts:
         assert read_answer(JSON, '{"violation": 0, "rationale": ["fine"]}').rationale == ""
 
 
+class TestThoughtsInFront:
+    """What Bedrock (``<reasoning>``) and gateways (``<think>``) put before the final channel's text."""
+
+    @pytest.mark.parametrize("tag", ["reasoning", "think"])
+    def test_they_are_not_read(self, tag: str):
+        for thought in ("VALID, no, wait\nINVALID", '{"violation": 1, "label": "PX1"}', ""):
+            front = f"<{tag}>{thought}</{tag}>"
+            assert read_answer(WORDS, f"{front}\nVALID").violation is False
+            assert read_answer(WORDS, f"{front} INVALID").violation is True
+            assert read_answer(JSON, front + '\n{"violation": 0}').violation is False
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            "<reasoning>VALID",
+            "<reasoning>x</think>VALID",
+            "<think>a</think><think>VALID</think>",
+            "VALID <think>no, INVALID</think>",
+            "<think>a</think> it says </think> VALID",
+            "<think></think>",
+        ],
+    )
+    def test_only_one_whole_block_in_front(self, answer: str):
+        with pytest.raises(MalformedVerdict):
+            read_answer(WORDS, answer)
+
+
 RECORDED = Path(__file__).parents[2] / "../shared/data/recorded"
 NEEDS_RECORDS = pytest.mark.skipif(
     not (RECORDED / "safeguard-20b.jsonl.gz").is_file(),
