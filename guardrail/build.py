@@ -95,7 +95,7 @@ def _guard(config: Config) -> Guard:
     return Guard(engine, _settings(config), tuple(closers), probe)
 
 
-def build_proxy(config: Config) -> ASGIApp:
+def build_proxy(config: Config) -> ProxyApp:
     """The whole proxy as one ASGI app. Raises ``ConfigError``."""
     with _naming(config):
         return _proxy(config)
@@ -112,7 +112,7 @@ def _naming(config: Config) -> Iterator[None]:
         raise type(error)(f"{config.file}: {error}") from None
 
 
-def _proxy(config: Config) -> ASGIApp:
+def _proxy(config: Config) -> ProxyApp:
     if config.upstream is None:
         raise ConfigError("upstream: is missing; say which chat model is to be guarded")
     guard = _guard(config)

@@ -2,7 +2,7 @@
 
 A value is ``version byte + mark + JSON``. The mark (16 bytes, with a secret only) is an HMAC-SHA256 over
 version, name and JSON, so a value counts under its own name alone. The JSON is a list: when it was
-written, in seconds since 1970, then the fields. Never pickle: whoever writes there could run code here.
+written, in milliseconds since 1970, then the fields. Never pickle: who writes there could run code here.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Seal:
 
     def pack(self, name: str, fields: list[Any]) -> bytes:
         """The value to store under that name."""
-        body = orjson.dumps([int(self._clock()), *fields])
+        body = orjson.dumps([int(self._clock() * 1e3), *fields])
         return _VERSION + self._mark(name, body) + body
 
     def unpack(self, name: str, value: bytes) -> tuple[float, list[Any]] | None:
@@ -68,7 +68,7 @@ class Seal:
             return None
         match content:
             case [int() as written, *fields]:
-                age_s = self._clock() - written
+                age_s = self._clock() - written / 1e3
                 return (max(0.0, age_s), fields) if age_s > -_SKEW_S else None
         return None
 

@@ -1,4 +1,4 @@
-"""JudgeClassifier: gpt-oss-safeguard behind an OpenAI-compatible HTTP endpoint.
+"""JudgeClassifier: gpt-oss-safeguard behind an HTTP endpoint, OpenAI-compatible or Ollama's own.
 
 One policy per call: the policy is the whole system message, the subject one user message. What is
 transient is tried again inside the deadline of the caller's cancel scope; what is permanent is not.
@@ -6,38 +6,54 @@ transient is tried again inside the deadline of the caller's cancel scope; what 
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
+from urllib.parse import urlsplit
 
+import aiohttp
 import anyio
 import orjson
 
-from guardrail.backends.judge_replies import Answer, read_reply, was_cut
+from guardrail.backends.judge_replies import (
+    Answer,
+    final_channel,
+    least_tokens,
+    read_reply,
+    refused_field,
+    was_cut,
+)
+from guardrail.backends.judge_requests import CHAT, EFFORT_FIELDS, Question, system_text
+from guardrail.backends.ollama import NATIVE, was_filled
 from guardrail.backends.outbound import NETWORK_ERRORS, Outbound, bearer, upload
 from guardrail.backends.presets import PRESETS, Preset
-from guardrail.backends.retry import Transient, until_sound
+from guardrail.backends.prices import Prices, with_cost
+from guardrail.backends.retry import AGAIN, MAX_TRIES, Transient, until_sound
 from guardrail.core.answer import read_answer
 from guardrail.core.conversation import Subject
 from guardrail.core.policy import Policy
-from guardrail.core.prompt import prefix, user_message
-from guardrail.core.verdict import Verdict
-from guardrail.errors import (
-    ClassifierRejected,
-    ClassifierUnavailable,
-    ConfigError,
-    FailureCode,
-)
+from guardrail.core.prompt import user_message
+from guardrail.core.verdict import Usage, Verdict
+from guardrail.errors import ClassifierRejected, ClassifierUnavailable, ConfigError, FailureCode
 
 __all__ = ["JudgeClassifier", "JudgeSettings"]
 
+_log: Final = logging.getLogger(__name__)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+# The connection was never made, so that the request cannot have hurt the server.
+_NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 
 
 @dataclass(frozen=True, slots=True)
 class JudgeSettings:
-    """Where and how the judge is asked. ``max_tokens`` limits reasoning and answer together."""
+    """Where and how the judge is asked.
+
+    ``max_tokens`` limits reasoning and answer together; ``max_tries`` the calls for one verdict.
+    ``json_mode`` lets the server enforce JSON, where its preset has a way. ``context_tokens`` and
+    ``prices`` go before the preset's.
+    """
 
     base_url: str
     model: str
@@ -45,6 +61,10 @@ class JudgeSettings:
     preset: Preset = PRESETS["generic"]
     max_tokens: int = 2048
     max_concurrent: int = 64
+    json_mode: bool = False
+    context_tokens: int | None = None
+    prices: Prices | None = None
+    max_tries: int = MAX_TRIES
 
     def __repr__(self) -> str:
         return f"JudgeSettings(base_url={self.base_url!r}, model={self.model!r}, api_key=…)"
@@ -53,15 +73,20 @@ class JudgeSettings:
 class JudgeClassifier:
     """A ``Classifier`` over HTTP. The deadline is that of the cancel scope it is called in.
 
-    Raises ``ConfigError`` for an address or a key that cannot be one.
+    A field that the server refuses is left out from then on. Raises ``ConfigError`` for an address or
+    a key that cannot be one.
     """
 
     def __init__(self, settings: JudgeSettings, outbound: Outbound | None = None) -> None:
-        if not settings.base_url.startswith(("http://", "https://")):
-            raise ConfigError("classifier.base_url: must begin with http:// or https://")
+        self.name = host_of(settings.base_url)
         self._settings = settings
+        self._preset = settings.preset.at(settings.base_url)
+        self.context_tokens = settings.context_tokens or self._preset.context_tokens
+        self._prices = settings.prices or self._preset.prices.get(settings.model)
+        self._form = NATIVE if self._preset.native else CHAT
+        self._without: frozenset[str] = frozenset()
         self._outbound = outbound or Outbound(read_timeout_s=120, most=settings.max_concurrent)
-        self._url = settings.base_url.rstrip("/") + "/chat/completions"
+        self._url = settings.base_url.rstrip("/")
         # identity: the session does not decompress.
         self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if authorization := bearer(settings.api_key, "classifier.api_key"):
@@ -73,7 +98,7 @@ class JudgeClassifier:
 
     async def reachable(self) -> bool:
         """Whether the judge's server answers at all, within two seconds."""
-        url = self._settings.base_url.rstrip("/") + "/models"
+        url = self._url + self._form.probe
         with anyio.move_on_after(2):
             try:
                 async with self._outbound.session().get(url, headers=self._headers) as response:
@@ -83,68 +108,106 @@ class JudgeClassifier:
         return False
 
     def identity(self, policy: Policy) -> str:
-        """Model and effort."""
-        return f"judge:{self._settings.model}:{policy.reasoning_effort.value}"
+        """Model and effort, and whether JSON is enforced."""
+        enforced = self._question(policy, "", 0, self._settings.json_mode).enforces
+        return f"judge:{self._settings.model}:{policy.reasoning_effort.value}{':json' if enforced else ''}"
 
     async def classify(self, policy: Policy, subject: Subject) -> Verdict:
         """Ask until there is one sound verdict. Raises ``ClassifierError``."""
         user = sendable(user_message(policy, subject, secrets.token_hex(12)))
 
-        async def ask(budget: int) -> Verdict:
-            return self._read(policy, subject, user, await self.ask(policy, user, budget))
+        async def ask(budget: int, wrong: FailureCode | None) -> Verdict:
+            again = wrong is FailureCode.MALFORMED
+            asked = user + AGAIN[policy.answer] if again else user
+            answer = await self.ask(policy, asked, budget, json_mode=False if again else None)
+            return self._read(policy, subject, asked, answer)
 
-        return await until_sound(ask, self._settings.max_tokens)
+        return await until_sound(ask, self._settings.max_tokens, self._settings.max_tries)
+
+    async def ask(self, policy: Policy, user: str, budget: int, *, json_mode: bool | None = None) -> Answer:
+        """One call, answered by at most ``budget`` tokens; ``json_mode`` None is the setting's.
+
+        One more for each field that turns out to be refused. Raises ``Transient`` or ``ClassifierError``.
+        """
+        enforce = self._settings.json_mode if json_mode is None else json_mode
+        prompt = system_text(self._preset, policy) + user
+        if self._preset.overflow == "cuts" and least_tokens(prompt) > self.context_tokens:
+            raise ClassifierRejected(
+                f"longer than the judge's {self.context_tokens} tokens", code=FailureCode.TOO_LONG
+            )
+        while True:
+            body = self._form.write(self._question(policy, user, budget, enforce))
+            status, reply, retry_after = await self._post(orjson.dumps(body))
+            refused = refused_field(status, reply, body)
+            if refused is None:
+                return read_reply(status, reply, retry_after, self._form.read)
+            if refused not in self._without:
+                self._without |= {refused}
+                _log.warning("%s refuses %s; asking without it from now on", self.name, refused)
+
+    def _question(self, policy: Policy, user: str, budget: int, enforce: bool) -> Question:
+        return Question(
+            self._preset,
+            self._settings.model,
+            policy,
+            user,
+            budget,
+            self.context_tokens,
+            enforce,
+            self._without,
+        )
+
+    async def _post(self, body: bytes) -> tuple[int, bytes, str | None]:
+        """Status, body and retry-after of one call. Raises ``Transient``."""
+        try:
+            async with self._outbound.session().post(
+                self._url + self._form.path,
+                data=upload(body),
+                headers=self._headers,
+                allow_redirects=False,
+            ) as response:
+                return response.status, await response.read(), response.headers.get("retry-after")
+        except NETWORK_ERRORS as error:
+            failure = ClassifierUnavailable(f"no answer from the judge ({type(error).__name__})")
+            raise Transient(failure, lost=not isinstance(error, _NEVER_SENT)) from None
 
     def _read(self, policy: Policy, subject: Subject, user: str, answer: Answer) -> Verdict:
         usage = answer.usage
-        if usage is not None and was_cut(prefix(policy) + user, usage.prompt):
+        if usage is not None and self._overran(system_text(self._preset, policy) + user, usage):
             raise ClassifierRejected(
                 f"the judge read {usage.prompt} tokens of a much longer prompt; "
                 "give its server a larger context",
                 code=FailureCode.TRUNCATED,
             )
         verdict = read_answer(
-            policy, answer.content, finish_reason=answer.finish_reason, judged=subject.read_text
+            policy,
+            final_channel(answer.content, inline_reasoning=self._preset.inline_reasoning),
+            finish_reason=answer.finish_reason,
+            judged=subject.read_text,
         )
-        return replace(verdict, judge=self._settings.model, usage=usage)
+        return replace(
+            verdict,
+            judge=self._settings.model,
+            effort=None if self._without & EFFORT_FIELDS else policy.reasoning_effort,
+            usage=with_cost(usage, self._prices),
+        )
 
-    def _payload(self, policy: Policy, user: str, budget: int) -> bytes:
-        settings, preset = self._settings, self._settings.preset
-        effort = policy.reasoning_effort.value
-        body: dict[str, Any] = {
-            "model": settings.model,
-            "messages": [
-                {"role": "system", "content": prefix(policy)},
-                {"role": "user", "content": user},
-            ],
-            "temperature": 0,
-            preset.tokens: budget,
-            "stream": False,
-        }
-        if preset.effort == "reasoning.effort":
-            body["reasoning"] = {"effort": effort}
-        else:
-            body["reasoning_effort"] = effort
-        if preset.cache_key:
-            body[preset.cache_key] = f"{policy.id}-{policy.revision[:16]}"
-        return orjson.dumps(body | dict(preset.extra))
+    def _overran(self, prompt: str, usage: Usage) -> bool:
+        filled = self._preset.native and was_filled(usage, self.context_tokens)
+        return filled or was_cut(prompt, usage.prompt)
 
-    async def ask(self, policy: Policy, user: str, budget: int) -> Answer:
-        """One call; at most ``budget`` tokens answer it. Raises ``Transient`` or ``ClassifierError``."""
-        try:
-            async with self._outbound.session().post(
-                self._url,
-                data=upload(self._payload(policy, user, budget)),
-                headers=self._headers,
-                allow_redirects=False,
-            ) as response:
-                body = await response.read()
-                status, retry = response.status, response.headers.get("retry-after")
-        except NETWORK_ERRORS as error:
-            raise Transient(
-                ClassifierUnavailable(f"no answer from the judge ({type(error).__name__})")
-            ) from None
-        return read_reply(status, body, retry)
+
+def host_of(base_url: str) -> str:
+    """``host:port`` of an address, for metrics and records. Raises ``ConfigError`` where it is none."""
+    try:
+        parts = urlsplit(base_url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or parts.scheme not in ("http", "https"):
+        raise ConfigError("classifier.base_url: must begin with http:// or https://")
+    host = f"[{host}]" if ":" in host else host
+    return f"{host}:{port or (443 if parts.scheme == 'https' else 80)}"
 
 
 def sendable(text: str) -> str:

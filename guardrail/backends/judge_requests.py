@@ -14,7 +14,7 @@ from guardrail.backends.presets import Preset
 from guardrail.core.policy import AnswerForm, Policy
 from guardrail.core.prompt import prefix
 
-__all__ = ["CHAT", "EFFORT_FIELDS", "Form", "Question", "schema", "system_text"]
+__all__ = ["CHAT", "EFFORT_FIELDS", "Form", "Question", "json_schema", "schema", "system_text"]
 
 EFFORT_FIELDS: Final = frozenset({"reasoning_effort", "reasoning", "chat_template_kwargs", "think"})
 
@@ -90,12 +90,12 @@ def _write(question: Question) -> dict[str, Any]:
             {"role": "user", "content": question.user},
         ],
         "temperature": 0,
-        "stream": False,
     }
     for tokens in (preset.tokens, "max_tokens", "max_completion_tokens"):
         if tokens not in without:
             body[tokens] = question.budget
             break
+    body["stream"] = False
     effort = policy.reasoning_effort.value
     if preset.effort == "reasoning.effort":
         body["reasoning"] = {"effort": effort}
@@ -112,8 +112,11 @@ def _write(question: Question) -> dict[str, Any]:
 
 
 def _response_format(preset: Preset, policy: Policy) -> dict[str, Any]:
-    if preset.json == "json_object":
-        return {"type": "json_object"}
+    return {"type": "json_object"} if preset.json == "json_object" else json_schema(policy)
+
+
+def json_schema(policy: Policy) -> dict[str, Any]:
+    """``schema`` as a ``response_format``."""
     form = {"name": "verdict", "strict": True, "schema": schema(policy)}
     return {"type": "json_schema", "json_schema": form}
 

@@ -15,10 +15,13 @@ from typing import Any, Final
 import orjson
 
 from guardrail.backends.judge import JudgeSettings, sendable
-from guardrail.backends.retry import Transient, until_sound
+from guardrail.backends.judge_replies import final_channel
+from guardrail.backends.judge_requests import json_schema
+from guardrail.backends.prices import with_cost
+from guardrail.backends.retry import AGAIN, Transient, until_sound
 from guardrail.core.answer import read_answer
 from guardrail.core.conversation import Subject
-from guardrail.core.policy import Policy
+from guardrail.core.policy import AnswerForm, Policy
 from guardrail.core.prompt import prefix, user_message
 from guardrail.core.verdict import Usage, Verdict
 from guardrail.errors import (
@@ -37,6 +40,7 @@ from guardrail.wire.replies import EVENT_STREAM, JSON, UNREADABLE, openai_error
 
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else the import fetches a price list
 try:
+    import httpx
     import litellm
 except ImportError:
     raise ConfigError(
@@ -60,6 +64,7 @@ _FIELDS: Final = (
 _PASSED: Final = frozenset(_FIELDS.split())
 _CHAT: Final = "/chat/completions"
 _TRANSIENT: Final = frozenset({408, 409, 425, 498})
+_LOST: Final = (httpx.ReadError, httpx.WriteError, httpx.ReadTimeout, httpx.RemoteProtocolError)
 _MAY_PASS: Final = (ClassifierTimeout, ClassifierUnavailable, ClassifierRateLimited)
 
 
@@ -132,22 +137,32 @@ class LiteLLMClassifier:
 
     def __init__(self, settings: JudgeSettings) -> None:
         self._settings = settings
+        self.name = settings.model
+        self.context_tokens = settings.context_tokens or settings.preset.context_tokens
 
     def identity(self, policy: Policy) -> str:
-        """Model and effort."""
-        return f"litellm:{self._settings.model}:{policy.reasoning_effort.value}"
+        """Model and effort, and whether JSON is enforced."""
+        enforced = ":json" if self._enforces(policy) else ""
+        return f"litellm:{self._settings.model}:{policy.reasoning_effort.value}{enforced}"
 
     async def classify(self, policy: Policy, subject: Subject) -> Verdict:
         """Raises ``ClassifierError``."""
         user = sendable(user_message(policy, subject, secrets.token_hex(12)))
 
-        async def ask(budget: int) -> Verdict:
-            return self._read(policy, subject, await self._call(policy, user, budget))
+        async def ask(budget: int, wrong: FailureCode | None) -> Verdict:
+            again = wrong is FailureCode.MALFORMED
+            asked = user + AGAIN[policy.answer] if again else user
+            enforce = self._enforces(policy) and not again
+            return self._read(policy, subject, await self._call(policy, asked, budget, enforce))
 
-        return await until_sound(ask, self._settings.max_tokens)
+        return await until_sound(ask, self._settings.max_tokens, self._settings.max_tries)
 
-    async def _call(self, policy: Policy, user: str, budget: int) -> Any:
+    def _enforces(self, policy: Policy) -> bool:
+        return self._settings.json_mode and policy.answer is AnswerForm.JSON
+
+    async def _call(self, policy: Policy, user: str, budget: int, enforce: bool) -> Any:
         settings = self._settings
+        response_format = json_schema(policy) if enforce else None
         try:
             return await litellm.acompletion(
                 model=settings.model,
@@ -158,6 +173,7 @@ class LiteLLMClassifier:
                 temperature=0,
                 max_tokens=budget,
                 reasoning_effort=policy.reasoning_effort.value,
+                response_format=response_format,
                 api_key=settings.api_key or None,
                 api_base=settings.base_url or None,
                 drop_params=True,
@@ -166,7 +182,7 @@ class LiteLLMClassifier:
         except Exception as error:
             failure = translated(error)
             if isinstance(failure, _MAY_PASS):
-                raise Transient(failure) from None
+                raise Transient(failure, lost=was_lost(error)) from None
             raise failure from None
 
     def _read(self, policy: Policy, subject: Subject, answer: Any) -> Verdict:
@@ -175,8 +191,21 @@ class LiteLLMClassifier:
             content, finish = choice.message.content, choice.finish_reason
         except (AttributeError, IndexError):
             raise MalformedVerdict("the judge's answer is no chat completion") from None
-        verdict = read_answer(policy, content, finish_reason=finish, judged=subject.read_text)
-        return replace(verdict, judge=self._settings.model, usage=_usage(answer))
+        verdict = read_answer(
+            policy, final_channel(content), finish_reason=finish, judged=subject.read_text
+        )
+        return replace(
+            verdict,
+            judge=self._settings.model,
+            effort=policy.reasoning_effort,
+            usage=self._usage(answer),
+        )
+
+    def _usage(self, answer: Any) -> Usage | None:
+        usage, prices = _usage(answer), self._settings.prices
+        if usage is None or prices is None:
+            return usage
+        return with_cost(replace(usage, cost_usd=None), prices)
 
 
 def translated(error: Exception) -> ClassifierError:
@@ -200,10 +229,28 @@ def translated(error: Exception) -> ClassifierError:
     return ClassifierError(f"the judge's client failed ({name})")
 
 
+def was_lost(error: Exception) -> bool:
+    """Whether the request had been sent when its connection broke or fell silent."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, _LOST):
+            return True
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
 def _usage(answer: Any) -> Usage | None:
     usage = getattr(answer, "usage", None)
     if usage is None:
         return None
     details = getattr(usage, "prompt_tokens_details", None)
     cached = getattr(details, "cached_tokens", None)
-    return Usage(usage.prompt_tokens, usage.completion_tokens, cached)
+    cost = getattr(answer, "_hidden_params", {}).get("response_cost")  # by LiteLLM's own price list
+    return Usage(
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        cached,
+        cost if isinstance(cost, float) and cost else None,
+    )

@@ -66,8 +66,9 @@ _OLLAMA_V1: Final = Preset(
     context_tokens=4_096,
     overflow="cuts",
     cached_tokens="never",
-    notes="Cannot be told not to cut a prompt that is too long, policy first: prefer the native API. What is "
-    "sure not to fit is refused here; an answer to far fewer tokens than were sent is `truncated`.",
+    notes="Cannot be told not to cut a prompt that is too long, policy first: prefer the native "
+    "API. What is sure not to fit is refused here; an answer to far fewer tokens than were "
+    "sent is `truncated`.",
     source="ollama openai/openai.go, llm/llama_server.go (2026-08)",
 )
 
@@ -77,7 +78,8 @@ _ALL: Final = (
         base_url="http://127.0.0.1:8000/v1",
         json="json_schema",
         context_tokens=_SMALLEST_HOSTED,
-        notes="Only what most OpenAI-compatible servers take; a field that is refused is left out from then on.",
+        notes="Only what most OpenAI-compatible servers take; a field that is refused is left out from "
+        "then on.",
         source="developers.openai.com/api/reference",
     ),
     Preset(
@@ -87,8 +89,8 @@ _ALL: Final = (
         json="json_schema",
         overflow="error",
         cached_tokens="flag",
-        notes="Start with `--enable-prompt-tokens-details`; set `VLLM_SYSTEM_START_DATE`, or the date in the "
-        "prompt empties the prefix cache at midnight.",
+        notes="Start with `--enable-prompt-tokens-details`; set `VLLM_SYSTEM_START_DATE`, or the date "
+        "in the prompt empties the prefix cache at midnight.",
         source="vllm/entrypoints/openai/chat_completion/protocol.py; 0.32 on CPU",
     ),
     Preset(
@@ -104,8 +106,8 @@ _ALL: Final = (
         cached_tokens="never",
         native=True,
         v1=_OLLAMA_V1,
-        notes="`/api/chat` with `truncate` and `shift` off; the window is asked for as `num_ctx`. Servers before "
-        "0.12.6 cut all the same, which the token counts give away.",
+        notes="`/api/chat` with `truncate` and `shift` off; the window is asked for as `num_ctx`. "
+        "Servers before 0.12.6 cut all the same, which the token counts give away.",
         source="ollama api/types.go, server/routes.go; replies recorded from 0.12.5 to 0.40",
     ),
     Preset(
@@ -114,8 +116,9 @@ _ALL: Final = (
         effort="line",
         context_tokens=4_096,
         overflow="cuts",
-        notes="Ignores `reasoning_effort` on chat completions (bug-tracker#988, #1250); JSON mode garbles gpt-oss "
-        "(#1555). Load the model with a larger context and the overflow policy `stopAtLimit`.",
+        notes="Ignores `reasoning_effort` on chat completions (bug-tracker#988, #1250); JSON mode "
+        "garbles gpt-oss (#1555). Load the model with a larger context and the overflow policy "
+        "`stopAtLimit`.",
         source="lmstudio.ai/docs/developer; lmstudio-js#47 (cuts in the middle by default)",
     ),
     Preset(
@@ -126,8 +129,8 @@ _ALL: Final = (
         json="json_schema",
         overflow="error",
         cached_tokens="always",
-        notes="Start with `--swa-full`, or sliding-window attention may recompute the policy; never with "
-        "`--reasoning-format none`. `--ctx-size` is shared by the slots.",
+        notes="Start with `--swa-full`, or sliding-window attention may recompute the policy; never "
+        "with `--reasoning-format none`. `--ctx-size` is shared by the slots.",
         source="llama.cpp tools/server/README.md; its server in the tests",
     ),
     Preset(
@@ -136,8 +139,8 @@ _ALL: Final = (
         tokens="max_completion_tokens",
         overflow="error",
         cached_tokens="flag",
-        notes="Start with `--reasoning-parser gpt-oss --enable-cache-report`, never with "
-        "`--allow-auto-truncate`. JSON mode and gpt-oss: sglang#9259, #31019.",
+        notes="Start with `--reasoning-parser gpt-oss --enable-cache-report`, never with `--allow-auto-"
+        "truncate`. JSON mode and gpt-oss: sglang#9259, #31019.",
         source="sglang srt/entrypoints/openai/protocol.py",
     ),
     Preset(
@@ -148,9 +151,9 @@ _ALL: Final = (
         overflow="error",
         cached_tokens="always",
         prices={_20B: Prices(prompt=0.075, cached=0.037, completion=0.30)},
-        notes="Preview model, 20b only. Caches in steps of 256 tokens, for two hours; no key for it. Cached tokens do "
-        "not count towards the limits. A schema is only best effort.",
-        source="console.groq.com/docs/model, /docs/prompt-caching (prices of 2026-11)",
+        notes="Preview model, 20b only. Caches in steps of 256 tokens, for two hours; no key for it. "
+        "Cached tokens do not count towards the limits. A schema is only best effort.",
+        source="console.groq.com/docs/model, /docs/prompt-caching; prices of 2026-10, the same in LiteLLM 1.106",
     ),
     Preset(
         "openrouter",
@@ -161,16 +164,17 @@ _ALL: Final = (
         context_tokens=_SMALLEST_HOSTED,
         overflow="error",
         cached_tokens="always",
-        notes="Reports what each call cost. An error may come inside a 200. Without `session_id` every text would be "
-        "a new conversation, on any provider.",
+        notes="Reports what each call cost. An error may come inside a 200. Without `session_id` every "
+        "text would be a new conversation, on any provider.",
         source="openrouter.ai/docs; 6,215 recorded calls",
     ),
     Preset(
         "modelslab",
         base_url="https://modelslab.com/api/v7/llm",
         context_tokens=_SMALLEST_HOSTED,
-        notes="Bills by the call, not by tokens: set `prices` if that is what you need to see. Its page names neither an "
-        "effort nor a JSON field; one that it refuses is left out from then on.",
+        notes="Bills by the call ($0.1875 seen), not by tokens: set `prices` if that is what you need "
+        "to see. Its page names neither an effort nor a JSON field; one that it refuses is left "
+        "out from then on.",
         source="docs.modelslab.com/llm-api/chat-completions",
     ),
     Preset(
@@ -180,8 +184,8 @@ _ALL: Final = (
         overflow="unknown",
         cached_tokens="never",
         inline_reasoning=True,
-        notes="Hugging Face `transformers serve`. Refuses fields it does not know (422), parses no channels, and keeps no "
-        "prefix cache between calls: for trials, not for traffic.",
+        notes="Hugging Face `transformers serve`. Refuses fields it does not know (422), parses no "
+        "channels, and keeps no prefix cache between calls: for trials, not for traffic.",
         source="transformers src/transformers/cli/serving/utils.py; 5.23 on CPU",
     ),
 )

@@ -3,9 +3,9 @@
 Theory. A cache may save time but never cost any, so every failure is a miss:
 
     state     an operation                          what ends the state
-    answers   is sent, with ``timeout_s`` at most   a failure: rest for 1 s, one line in the log
-    rests     is a miss at once, nothing is sent    the end of the rest: the next operation is the probe
-    probed    one is sent, all others still miss    an answer: answers; none: a rest twice as long (30 s at most)
+    answers   is sent, with ``timeout_s`` at most   a failure: rests for 1 s, one line in the log
+    rests     is a miss at once, nothing is sent    its time: the next operation is the probe
+    probed    one is sent, all others still miss    an answer: answers; none: rests twice as long (to 30 s)
 
 An error that Redis itself sends (out of memory, read-only, no permission) lets only that side rest,
 reading or writing; what cannot be reached or understood lets both.
@@ -18,15 +18,23 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import anyio
 
 from guardrail.errors import ConfigError
 
-if TYPE_CHECKING:
+try:
     from redis.asyncio import ConnectionPool, Redis
+    from redis.asyncio.connection import parse_url
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+    from redis.exceptions import ResponseError
+except ImportError:
+    raise ConfigError(
+        "cache.redis_url needs redis-py: install it with pip install 'guardrail[redis]'"
+    ) from None
 
 __all__ = ["RedisLink", "Rest"]
 
@@ -85,7 +93,7 @@ class RedisLink:
 
     ``url`` is ``redis://`` or ``rediss://`` and may hold user and password, which are never logged.
     ``timeout_s``, in seconds, covers all of an operation: waiting for a connection, connecting with
-    TLS and password, asking. Raises ``ConfigError`` for a URL that cannot be read, or without redis-py.
+    TLS and password, asking. Raises ``ConfigError`` for a URL that cannot be read.
     """
 
     def __init__(
@@ -96,14 +104,14 @@ class RedisLink:
         self._all, self._reads, self._writes = Rest(clock), Rest(clock), Rest(clock)
         self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
         try:
-            probe = self._pool().make_connection()  # finds out about an unknown option now
-        except ImportError:
-            raise ConfigError("cache.redis_url needs redis-py: pip install 'guardrail[redis]'") from None
+            pool = self._pool()
+            pool.connection_class(**pool.connection_kwargs)  # finds out about an unknown option now
+            host, port = pool.connection_kwargs.get("host"), pool.connection_kwargs.get("port")
         except Exception:  # whatever the URL makes it raise; its text may hold the password
             raise ConfigError(
                 "cache.redis_url cannot be read: redis://[user:password@]host:port/0"
             ) from None
-        self._where = f"{getattr(probe, 'host', '?')}:{getattr(probe, 'port', '?')}"
+        self._where = f"{host or 'localhost'}:{port or 6379}"  # redis-py's own defaults
 
     async def read(self, names: Sequence[str]) -> list[bytes | None]:
         """The value under each name, asked for at once; None on a miss."""
@@ -126,13 +134,12 @@ class RedisLink:
         """The reply that this command must have; None where there is none."""
         if not (self._all.over() and side.over()):
             return None
-        from redis.exceptions import ResponseError
-
         try:
             line = self._line()
+            execute: Any = line.client.execute_command  # has no types
             with anyio.fail_after(self._timeout_s):
                 async with line.turns:
-                    reply = await line.client.execute_command(*command)
+                    reply = await execute(*command)
             _law_reply(reply, command)
         except ResponseError as error:
             self._end(self._all)
@@ -158,18 +165,11 @@ class RedisLink:
         loop = asyncio.get_running_loop()
         line = self._lines.get(loop)
         if line is None:
-            from redis.asyncio import Redis
-
             client = Redis(connection_pool=self._pool())
             line = self._lines[loop] = _Line(client, anyio.CapacityLimiter(_MOST))
         return line
 
-    def _pool(self) -> ConnectionPool[Any]:
-        from redis.asyncio import ConnectionPool
-        from redis.asyncio.connection import parse_url
-        from redis.asyncio.retry import Retry
-        from redis.backoff import NoBackoff
-
+    def _pool(self) -> ConnectionPool:
         # Not the blocking pool: its lock can be cancelled while a connection is given back.
         ours: dict[str, Any] = {
             "max_connections": _MOST,

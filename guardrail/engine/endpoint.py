@@ -64,8 +64,6 @@ class Endpoint:
         era = self.breaker.enter()
         try:
             verdict = await self.classifier.classify(policy, subject)
-            outcome = None
-            return verdict
         except ClassifierError as error:
             outcome = error.code
             raise
@@ -73,6 +71,9 @@ class Endpoint:
             if deadline <= anyio.current_time():
                 outcome = FailureCode.TIMEOUT
             raise
+        else:
+            outcome = None
+            return verdict
         finally:
             self.breaker.settle(era, outcome)
             self.limit.leave(entered, outcome)

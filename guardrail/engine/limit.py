@@ -88,7 +88,7 @@ class ConcurrencyLimit:
         return time.monotonic()
 
     def leave(self, entered: float, error: FailureCode | None = None) -> None:
-        """Give the place back. ``error``: why the call brought no verdict (``internal``: it was given up)."""
+        """Give the place back. ``error``: why there is no verdict (``internal``: the call was given up)."""
         line = self._line
         if error is None:
             self._usual_s += _SMOOTH * (time.monotonic() - entered - self._usual_s)

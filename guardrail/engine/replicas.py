@@ -6,9 +6,10 @@ policy's prefix in its cache goes on being asked for it, and an endpoint more mo
 that are now its own. ("Consistent Hashing with Bounded Loads", Mirrokni, Thorup, Zadimoghaddam, 2016.)
 
 A failed call is made once more elsewhere when another server may do better: no connection, a timeout,
-a rate limit, a full queue, and ``auth``, since each server has a key and models of its own. A text that is too
-long or whose verdict is malformed gets no better at a server with the same model, and was asked twice
-already. Two endpoints are asked at most: a text that kills servers must not walk through all of them.
+a rate limit, a full queue, and ``auth``, since each server has a key and models of its own. A text that
+is too long or whose verdict is malformed gets no better at a server with the same model, and was asked
+about twice already. Two endpoints are asked at most: a text that kills servers must not walk through
+all of them.
 
 What a check went through stands in ``Verdict.steps``: a failed call with its ``error``; a call that a
 quicker one overtook with neither ``error`` nor ``label``.
@@ -19,20 +20,19 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Final
 
-import anyio
-
-from guardrail.core.conversation import Segment, Subject, Turn
+from guardrail.core.conversation import Subject
 from guardrail.core.policy import Policy
 from guardrail.core.verdict import Step, Verdict
 from guardrail.engine.endpoint import Endpoint, EndpointState
 from guardrail.engine.hedge import Call, Hedge, Pace, graver, race
+from guardrail.engine.warm import Warmed, warm
 from guardrail.errors import ClassifierError, ConfigError, FailureCode
 
-__all__ = ["Replicas", "Warmed"]
+__all__ = ["Replicas"]
 
 _BUSIER: Final = 1.25  # than the average endpoint
 _ELSEWHERE: Final = frozenset(
@@ -44,17 +44,6 @@ _ELSEWHERE: Final = frozenset(
         FailureCode.AUTH,
     }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Warmed:
-    """One call of a warm-up; ``error`` is why it failed, ``cached`` the prefix tokens found in the cache."""
-
-    endpoint: str
-    policy: str
-    error: FailureCode | None
-    latency_ms: float
-    cached: int | None = None
 
 
 class Replicas:
@@ -85,7 +74,7 @@ class Replicas:
             raise self._given_up(order)
         started = time.perf_counter()
         asked = [first]
-        delay_s = self._pace and self._pace.delay_s(key)
+        delay_s = None if self._pace is None else self._pace.delay_s(key)
         try:
             if delay_s is None:
                 verdict = await first.classify(policy, subject)
@@ -160,35 +149,8 @@ class Replicas:
         return graver([*resting, *errors])
 
     async def warm(self, policies: Sequence[Policy], timeout_s: float = 60.0) -> list[Warmed]:
-        """Ask every endpoint once under every policy, so that each has all prefixes in its cache.
-
-        Endpoints side by side, the policies of each in turn; whatever is not done after ``timeout_s``
-        seconds is ``timeout``. Never raises.
-        """
-        done: list[Warmed] = []
-        until = anyio.current_time() + timeout_s
-        async with anyio.create_task_group() as group:
-            for endpoint in self._endpoints:
-                group.start_soon(_warm, endpoint, policies, until, done)
-        return done
-
-
-async def _warm(endpoint: Endpoint, policies: Sequence[Policy], until: float, done: list[Warmed]) -> None:
-    for policy in policies:
-        started = time.perf_counter()
-        error: FailureCode | None = FailureCode.TIMEOUT
-        cached = None
-        hello = Turn("user", (Segment("Hello.", ()),))
-        try:
-            with anyio.move_on_at(until):
-                verdict = await endpoint.classify(policy, Subject(min(policy.stages), (), (hello,)))
-                error = None
-                cached = verdict.usage.cached if verdict.usage else None
-        except ClassifierError as failed:
-            error = failed.code
-        except Exception:  # a bug of ours must not keep the server from being ready
-            error = FailureCode.INTERNAL
-        done.append(Warmed(endpoint.name, policy.id, error, (time.perf_counter() - started) * 1e3, cached))
+        """Ask every endpoint once under every policy; see ``guardrail.engine.warm``. Never raises."""
+        return await warm(self._endpoints, policies, timeout_s)
 
 
 def _step(endpoint: Endpoint, policy: Policy, started: float, error: FailureCode | None = None) -> Step:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
+import anyio
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from guardrail.engine.check import new_decision_id
@@ -29,8 +32,11 @@ from guardrail.wire.replies import (
 __all__ = ["ProxyApp"]
 
 Probe = Callable[[], Awaitable[bool]]
+Warm = Callable[[], Awaitable[None]]
+Metrics = Callable[[], tuple[bytes, str]]
+"""The body of ``GET /metrics`` and its content type."""
 
-_OWN: Final = frozenset({"/healthz", "/readyz"})
+_log = logging.getLogger("guardrail.proxy")
 _READ_ONLY: Final = re.compile(r"/v1/models(?:/[^/]+)*/?")
 # Two servers could read these two ways, so that a path is judged as one thing and served as another.
 _AMBIGUOUS: Final = re.compile(
@@ -44,7 +50,10 @@ class ProxyApp:
 
     A path is one of three: guarded (a dialect knows it), passed (the read-only model list and what
     ``allow`` names), or refused with 403. A new route of the upstream's is never open by accident.
-    ``probe`` tells ``/readyz`` whether checks can be made; ``closers`` are awaited at the end.
+
+    ``warm`` is begun when the server starts; ``/readyz`` is 503 until it is over, however it ends.
+    ``probe`` tells ``/readyz`` whether checks can be made; ``metrics`` is what ``/metrics`` shows, a
+    path like any other without it; ``closers`` are awaited at the end.
     """
 
     def __init__(
@@ -54,13 +63,29 @@ class ProxyApp:
         *,
         allow: Sequence[str] = (),
         probe: Probe | None = None,
+        warm: Warm | None = None,
+        metrics: Metrics | None = None,
         closers: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self._guarded = guarded
         self._upstream = upstream
         self._exact = frozenset(path for path in allow if not path.endswith("*"))
         self._prefixes = tuple(path[:-1] for path in allow if path.endswith("*"))
-        self._own = _own_app(probe, closers)
+        self._probe = probe
+        self._warm = warm
+        self._closers = closers
+        self._warmed = anyio.Event()
+        if warm is None:
+            self._warmed.set()
+        routes = [Route("/healthz", _health), Route("/readyz", self._ready)]
+        if metrics is not None:
+            routes.append(Route("/metrics", partial(_show_metrics, metrics)))
+        self._own = Starlette(routes=routes, lifespan=self._lifespan)
+        self._own_paths = frozenset(route.path for route in routes)
+
+    async def warmed(self) -> None:
+        """Return when the warm-up that the lifespan began is over."""
+        await self._warmed.wait()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry."""
@@ -70,7 +95,7 @@ class ProxyApp:
         path: str = scope["path"]
         if scope["method"] == "POST" and dialect_of(path) is not None and not _ambiguous(scope):
             await self._guarded(scope, receive, send)
-        elif path in _OWN:
+        elif path in self._own_paths:
             await self._own(scope, receive, send)
         elif _ambiguous(scope):
             message = "the path has empty or dot segments or an encoded slash; write it plainly"
@@ -118,6 +143,33 @@ class ProxyApp:
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": "unguarded_path"})
 
+    async def _ready(self, request: Request) -> Response:
+        if not self._warmed.is_set():
+            return PlainTextResponse("warming up", status_code=NOT_READY)
+        if self._probe is None or await self._probe():
+            return PlainTextResponse("ok")
+        return PlainTextResponse("the judge cannot be reached", status_code=NOT_READY)
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._warm_up)
+                yield
+                group.cancel_scope.cancel()
+        finally:
+            for close in self._closers:
+                await close()
+
+    async def _warm_up(self) -> None:
+        try:
+            if self._warm is not None:
+                await self._warm()
+        except Exception as error:  # then the probe says whether checks can be made
+            _log.error("warm-up failed: %s", type(error).__name__)
+        finally:
+            self._warmed.set()
+
 
 async def _refuse(send: Send, status: int, code: str, message: str) -> None:
     await send_reply(send, openai_error(status, code, message), refused_headers(new_decision_id()))
@@ -128,21 +180,10 @@ def _ambiguous(scope: Scope) -> bool:
     return _AMBIGUOUS.search(raw.partition(b"?")[0]) is not None
 
 
-def _own_app(probe: Probe | None, closers: Sequence[Callable[[], Awaitable[None]]]) -> ASGIApp:
-    async def health(request: Request) -> PlainTextResponse:
-        return PlainTextResponse("ok")
+async def _health(request: Request) -> Response:
+    return PlainTextResponse("ok")
 
-    async def ready(request: Request) -> PlainTextResponse:
-        if probe is None or await probe():
-            return PlainTextResponse("ok")
-        return PlainTextResponse("the judge cannot be reached", status_code=NOT_READY)
 
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        try:
-            yield
-        finally:
-            for close in closers:
-                await close()
-
-    return Starlette(routes=[Route("/healthz", health), Route("/readyz", ready)], lifespan=lifespan)
+async def _show_metrics(metrics: Metrics, request: Request) -> Response:
+    body, content_type = metrics()
+    return Response(body, headers={"content-type": content_type})

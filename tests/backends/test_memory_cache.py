@@ -6,13 +6,14 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from cachetools import TTLCache
+from cachetools import TLRUCache, TTLCache
 
 from guardrail.backends import memory_cache
-from guardrail.backends.memory_cache import MemoryCache
-from guardrail.core.policy import JUDGE_REFUSAL, Action, LabelRule, Mode, Policy
+from guardrail.backends.memory_cache import MemoryCache, MemoryHistory
+from guardrail.core.history import Remembered
+from guardrail.core.policy import JUDGE_REFUSAL, Action, Effort, LabelRule, Mode, Policy
 from guardrail.core.redaction import Span
-from guardrail.core.verdict import Usage, Verdict
+from guardrail.core.verdict import Step, Usage, Verdict
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +39,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     own = Clock()
-    monkeypatch.setattr(memory_cache, "TTLCache", partial(TTLCache, timer=own))
+    for cache in (TTLCache, TLRUCache):
+        monkeypatch.setattr(memory_cache, cache.__name__, partial(cache, timer=own))
     return own
 
 
@@ -47,9 +49,10 @@ async def test_a_verdict_comes_back_as_cached_and_without_the_cost_of_its_call()
     verdict = replace(
         ruling(), excerpts=("x",), spans=((0, Span(0, 1, "BAD")),), rationale="r", latency_ms=5.0
     )
+    verdict = replace(verdict, steps=(Step("first", Effort.LOW, "BAD", None, Usage(7, 1), 3.0),))
     await cache.put("k", verdict)
     assert (await cache.get_many(["k"], [POLICY]))[0] == replace(
-        verdict, cached=True, latency_ms=0.0, usage=None
+        verdict, cached=True, latency_ms=0.0, usage=None, steps=(Step("first", Effort.LOW, "BAD"),)
     )
     assert (await cache.get_many(["other"], [POLICY]))[0] is None
 
@@ -61,6 +64,53 @@ async def test_an_entry_ends_with_its_time(clock: Clock):
     assert (await cache.get_many(["k"], [POLICY]))[0] is not None
     clock.now += 0.1
     assert (await cache.get_many(["k"], [POLICY]))[0] is None
+
+
+async def test_the_policy_says_how_long(clock: Clock):
+    cache = MemoryCache(ttl_s=60)
+    for key, ttl_s in (("short", 5.0), ("never", 0.0), ("long", 900.0)):
+        await cache.put(key, replace(ruling(), policy=replace(POLICY, cache_ttl_s=ttl_s)))
+    kept = []
+    for now in (0.0, 4.9, 0.1, 894.9, 0.1):
+        clock.now += now
+        found = await cache.get_many(["short", "never", "long"], [POLICY] * 3)
+        kept.append([verdict is not None for verdict in found])
+    assert kept == [
+        [True, False, True],
+        [True, False, True],
+        [False, False, True],
+        [False, False, True],
+        [False, False, False],
+    ]
+
+
+async def test_what_comes_late_is_kept_for_the_rest_of_its_time(clock: Clock):
+    cache = MemoryCache(ttl_s=60)
+    await cache.put("old", ruling(), age_s=59.0)
+    await cache.put("over", ruling(), age_s=60.0)
+    assert [v is not None for v in await cache.get_many(["old", "over"], [POLICY] * 2)] == [True, False]
+    clock.now += 1
+    assert await cache.get_many(["old"], [POLICY]) == [None]
+
+
+async def test_a_verdict_that_must_not_be_kept_any_more_takes_the_old_one_away():
+    cache = MemoryCache()
+    await cache.put("k", ruling())
+    await cache.put("k", replace(ruling(), policy=replace(POLICY, cache_ttl_s=0)))
+    assert await cache.get_many(["k"], [POLICY]) == [None]
+
+
+async def test_history_is_kept_for_its_time(clock: Clock):
+    history = MemoryHistory(max_entries=2, ttl_s=60)
+    known = Remembered(spans=((0, 0, Span(0, 1, "BAD")),))
+    await history.put("a", known)
+    await history.put("b", Remembered(blocked=True))
+    assert await history.get_many(["a", "x", "b"]) == [known, None, Remembered(blocked=True)]
+    await history.get_many(["a"])
+    await history.put("c", known)
+    assert await history.get_many(["a", "b", "c"]) == [known, None, known]
+    clock.now += 60
+    assert await history.get_many(["a", "c"]) == [None, None]
 
 
 async def test_reading_does_not_lengthen_its_time_but_writing_does(clock: Clock):
@@ -106,6 +156,14 @@ class TestChangedFrontMatter:
     async def test_a_label_that_became_a_violation_is_a_miss_not_a_pass(self):
         labels = LABELS | {"OK": LabelRule("OK", True, Action.BLOCK), "NEW": LabelRule("NEW", False)}
         assert await self.get("OK", labels) is None
+
+    async def test_a_policy_that_wants_nothing_remembered_any_more_gets_nothing(self):
+        assert await self.get("BAD", LABELS, cache_ttl_s=0) is None
+
+    async def test_a_refusal_that_is_no_violation_is_nobodys_verdict(self):
+        cache = MemoryCache()
+        await cache.put("k", replace(ruling(JUDGE_REFUSAL), violation=False))
+        assert await cache.get_many(["k"], [replace(POLICY, title="t")]) == [None]
 
     async def test_neither_is_one_that_is_no_violation_any_more_kept(self):
         labels = {
