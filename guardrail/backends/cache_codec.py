@@ -17,7 +17,6 @@ import orjson
 from guardrail.core.history import Remembered
 from guardrail.core.policy import Effort, Policy
 from guardrail.core.verdict import Step, Verdict
-from guardrail.errors import FailureCode
 
 __all__ = ["Seal", "known_fields", "read_known", "read_verdict", "verdict_fields"]
 
@@ -83,25 +82,19 @@ def verdict_fields(verdict: Verdict) -> list[Any] | None:
     """A verdict without the judge's own words; None for one that must not be shared.
 
     Excerpts are pieces of the judged text, and without them (or the spans) a redaction would hit the
-    wrong place, so such a verdict is shared not at all.
+    wrong place. A verdict of rules alone, or in place of a judge that failed, must not outlive the
+    outage everywhere.
     """
-    if verdict.excerpts or verdict.spans:
+    if verdict.excerpts or verdict.spans or verdict.reduced or any(step.error for step in verdict.steps):
         return None
-    steps = [[step.judge, step.effort, step.label, step.error] for step in verdict.steps]
-    return [verdict.label, verdict.violation, verdict.judge, verdict.effort, verdict.reduced, steps]
+    steps = [[step.judge, step.effort, step.label] for step in verdict.steps]
+    return [verdict.label, verdict.violation, verdict.judge, verdict.effort, steps]
 
 
 def read_verdict(policy: Policy, fields: list[Any]) -> Verdict | None:
     """The verdict, not yet held against the policy's front matter; None for fields of another shape."""
     match fields:
-        case [
-            str() | None as label,
-            bool() as violation,
-            str() as judge,
-            effort,
-            bool() as reduced,
-            list() as steps,
-        ]:
+        case [str() | None as label, bool() as violation, str() as judge, effort, list() as steps]:
             try:
                 return Verdict(
                     policy,
@@ -110,7 +103,6 @@ def read_verdict(policy: Policy, fields: list[Any]) -> Verdict | None:
                     judge=judge,
                     effort=None if effort is None else Effort(effort),
                     steps=tuple(_step(step) for step in steps),
-                    reduced=reduced,
                     cached=True,
                 )
             except ValueError:
@@ -120,8 +112,8 @@ def read_verdict(policy: Policy, fields: list[Any]) -> Verdict | None:
 
 def _step(fields: Any) -> Step:
     match fields:
-        case [str() as judge, str() as effort, str() | None as label, str() | None as error]:
-            return Step(judge, Effort(effort), label, None if error is None else FailureCode(error))
+        case [str() as judge, str() as effort, str() | None as label]:
+            return Step(judge, Effort(effort), label)
     raise ValueError("no step")
 
 
@@ -130,12 +122,12 @@ def known_fields(known: Remembered) -> list[Any] | None:
 
     Where a redaction stands is trusted by what reads it, so it comes from this process alone.
     """
-    return None if known.spans else [known.blocked]
+    return None if known.spans else [known.blocked, list(known.dropped)]
 
 
 def read_known(fields: list[Any]) -> Remembered | None:
     """The reverse; None for fields of another shape."""
     match fields:
-        case [bool() as blocked]:
-            return Remembered(blocked)
+        case [bool() as blocked, list() as dropped] if all(type(turn) is int for turn in dropped):
+            return Remembered(blocked, dropped=tuple(dropped))
     return None

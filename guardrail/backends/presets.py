@@ -153,7 +153,7 @@ _ALL: Final = (
         prices={_20B: Prices(prompt=0.075, cached=0.037, completion=0.30)},
         notes="Preview model, 20b only. Caches in steps of 256 tokens, for two hours; no key for it. "
         "Cached tokens do not count towards the limits. A schema is only best effort.",
-        source="console.groq.com/docs/model, /docs/prompt-caching; prices of 2026-10, the same in LiteLLM 1.106",
+        source="console.groq.com/docs/model, /docs/prompt-caching; prices of 2026-10, as in LiteLLM 1.106",
     ),
     Preset(
         "openrouter",
@@ -161,11 +161,13 @@ _ALL: Final = (
         effort="reasoning.effort",
         json="json_object",
         cache_key="session_id",
+        # An account may have it on: it takes text out of the middle of what is too long.
+        extra={"plugins": [{"id": "context-compression", "enabled": False}]},
         context_tokens=_SMALLEST_HOSTED,
         overflow="error",
         cached_tokens="always",
         notes="Reports what each call cost. An error may come inside a 200. Without `session_id` every "
-        "text would be a new conversation, on any provider.",
+        "text would be a new conversation, on any provider. Its context compression is switched off.",
         source="openrouter.ai/docs; 6,215 recorded calls",
     ),
     Preset(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from guardrail.core.policy import Stage
 
-__all__ = ["Address", "Conversation", "Kind", "Segment", "Subject", "Turn", "json_path"]
+__all__ = ["Address", "Conversation", "Kind", "Segment", "Subject", "Turn", "chain", "json_path"]
 
 Address = tuple[str | int, ...]
 """The way from the top of a JSON body to one string in it, such as ``("messages", 0, "content")``."""
@@ -52,29 +52,65 @@ class Turn:
     segments: tuple[Segment, ...]
 
 
+def chain(turns: Iterable[Turn], start: str = "") -> list[str]:
+    """The digest of every prefix: place ``i`` stands for the first ``i`` turns, the first is ``start``.
+
+    Covers roles, kinds and texts that are not empty. Addresses stay out: the same conversation in
+    another dialect is the same conversation.
+    """
+    digests = [start]
+    for turn in turns:
+        written = _written(turn.role, [s for s in turn.segments if s.text or s.preceding])
+        start = hashlib.sha256((start + written).encode("utf-8", "surrogatepass")).hexdigest()
+        digests.append(start)
+    return digests
+
+
+def _written(role: str, segments: Sequence[Segment]) -> str:
+    """A turn in one text, every piece with its length: no two turns are written the same way."""
+    parts = [f"\n{len(role)}:{role}:{len(segments)}"]
+    for segment in segments:
+        text, before = segment.text, segment.preceding
+        parts.append(f"\n{segment.kind.value}:{len(before)}:{before}:{len(text)}:{text}")
+    return "".join(parts)
+
+
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """The turns of one request, and the JSON paths of what could not be read."""
+    """The turns of one request, and the JSON paths of what could not be read.
+
+    ``asides`` are texts that stand beside the turns, such as a prediction: judged with every request.
+    """
 
     turns: tuple[Turn, ...]
     unreadable: tuple[str, ...] = ()
+    asides: tuple[Turn, ...] = ()
 
-    def as_subject(self, trusted_roles: frozenset[str]) -> Subject:
-        """The whole conversation to be judged; leading turns of trusted roles are context only."""
+    def lead(self, trusted_roles: frozenset[str]) -> int:
+        """How many leading turns have trusted roles."""
         turns = self.turns
         lead = 0
         while lead < len(turns) and turns[lead].role in trusted_roles:
             lead += 1
-        return Subject(Stage.INPUT, turns[:lead], turns[lead:])
+        return lead
+
+    def as_subject(self, trusted_roles: frozenset[str]) -> Subject:
+        """The whole conversation to be judged; leading turns of trusted roles are context only."""
+        lead = self.lead(trusted_roles)
+        return Subject(Stage.INPUT, self.turns[:lead], self.turns[lead:] + self.asides)
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a classifier is asked about: ``turns`` are judged, ``context`` is only read with them."""
+    """What a classifier is asked about: ``turns`` are judged, ``context`` is only read with them.
+
+    ``context_digest`` is ``chain(context)[-1]`` from who knows it already; else it is made here.
+    """
 
     stage: Stage
     context: tuple[Turn, ...]
     turns: tuple[Turn, ...]
+    context_digest: str = field(default="", compare=False, repr=False)
 
     @property
     def segments(self) -> Iterator[Segment]:
@@ -100,13 +136,9 @@ class Subject:
     def digest(self) -> str:
         """SHA-256 over stage, roles, kinds and texts; equal only for equal subjects.
 
-        Every text goes in with its length, so that no two subjects can be written the same way.
-        Addresses stay out: the same conversation in another dialect is the same subject.
+        Empty texts count among the judged ones alone, because spans are told by place among these.
         """
-        parts = [f"{self.stage.value}:{len(self.context)}:{len(self.turns)}"]
-        for turn in (*self.context, *self.turns):
-            parts.append(f"\n{len(turn.role)}:{turn.role}:{len(turn.segments)}")
-            for segment in turn.segments:
-                text, before = segment.text, segment.preceding
-                parts.append(f"\n{segment.kind.value}:{len(before)}:{before}:{len(text)}:{text}")
+        context = self.context_digest or chain(self.context)[-1]
+        parts = [f"{self.stage.value}:{context}:{len(self.turns)}"]
+        parts += [_written(turn.role, turn.segments) for turn in self.turns]
         return hashlib.sha256("".join(parts).encode("utf-8", "surrogatepass")).hexdigest()

@@ -12,15 +12,18 @@ from functools import partial
 
 import anyio
 
+from guardrail.core import history
 from guardrail.core.conversation import Conversation, Subject, Turn
 from guardrail.core.decision import Decision, Failure, Finding, decide
 from guardrail.core.policy import Action, FailMode, Mode, Policy, Stage
 from guardrail.core.prompt import verdict_key
 from guardrail.core.record import DecisionRecord
+from guardrail.core.redaction import Redaction
 from guardrail.core.verdict import Verdict
+from guardrail.engine.history import BlockedTurns, Chat, Memory
 from guardrail.engine.single_flight import SingleFlight
 from guardrail.errors import ClassifierError, FailureCode, MalformedVerdict, UnreadableRequest
-from guardrail.ports import AuditSink, Classifier, VerdictCache
+from guardrail.ports import AuditSink, Classifier, HistoryCache, Observer, VerdictCache
 
 __all__ = ["FailRules", "GuardrailEngine", "new_decision_id"]
 
@@ -34,27 +37,32 @@ def new_decision_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class FailRules:
-    """The fail mode of one stage, by class of failure.
+    """The fail mode of one stage, by class of failure, for all policies or for one.
 
-    ``auth`` is always closed: a wrong key or a wrong model name is no outage that ends by itself.
+    The rules of a policy (``by_policy``, by id) stand in the place of all others. ``auth`` is always
+    closed: a wrong key or a wrong model name is no outage that ends by itself.
     """
 
     default: FailMode = FailMode.CLOSED
     by_code: Mapping[FailureCode, FailMode] = field(default_factory=dict)
+    by_policy: Mapping[str, FailRules] = field(default_factory=dict)
 
-    def mode(self, code: FailureCode) -> FailMode:
-        """Open or closed for this class of failure."""
+    def mode(self, code: FailureCode, policy_id: str) -> FailMode:
+        """Open or closed for this class of failure of this policy."""
         if code is FailureCode.AUTH:
             return FailMode.CLOSED
-        return self.by_code.get(code, self.default)
+        rules = self.by_policy.get(policy_id, self)
+        return rules.by_code.get(code, rules.default)
 
 
 class GuardrailEngine:
     """Judges conversations and answers. Knows nothing of HTTP or JSON.
 
     ``policies`` are those of each stage; ``timeout_s`` is the deadline, in seconds, of one check of
-    one stage, retries included; ``addable`` are the policies a request may add. Safe for concurrent
-    use within one event loop.
+    one stage, retries included; ``addable`` are the policies a request may add. ``last_resort``, rules
+    that ask nobody, is asked where a check failed: what it finds counts beside the failure, and that it
+    finds nothing does not. ``history`` remembers chats, see ``chat``; ``observers`` get every finding.
+    Safe for concurrent use within one event loop.
     """
 
     def __init__(
@@ -64,7 +72,11 @@ class GuardrailEngine:
         *,
         addable: Iterable[Policy] = (),
         cache: VerdictCache | None = None,
+        history: HistoryCache | None = None,
+        blocked_turns: BlockedTurns = "drop",
+        last_resort: Classifier | None = None,
         sinks: Sequence[AuditSink] = (),
+        observers: Sequence[Observer] = (),
         on_error: Mapping[Stage, FailRules] | None = None,
         timeout_s: float = 5.0,
         trusted_roles: frozenset[str] = frozenset({"system", "developer"}),
@@ -77,7 +89,11 @@ class GuardrailEngine:
         self._addable = {p.id: p for p in addable}
         self._classifier = classifier
         self._cache = cache
+        self._history = history
+        self._blocked_turns: BlockedTurns = blocked_turns
+        self._last_resort = last_resort
         self._sinks = tuple(sinks)
+        self._observers = tuple(observers)
         self._on_error = {stage: (on_error or {}).get(stage, FailRules()) for stage in Stage}
         self._timeout_s = timeout_s
         self._trusted_roles = trusted_roles
@@ -103,6 +119,25 @@ class GuardrailEngine:
         }
         return engine
 
+    def chat(self, conversation: Conversation) -> Chat:
+        """One request's conversation, judged as far as it is not remembered.
+
+        For callers that see both what goes to the model and what is delivered.
+        """
+        lead = conversation.lead(self._trusted_roles)
+        return Chat(self, conversation, lead, self._memory())
+
+    def _memory(self) -> Memory | None:
+        if self._history is None or not self._policies[Stage.INPUT]:
+            return None
+        policies = [
+            (policy, f"{stage.value} {self._classifier.identity(policy)}")
+            for stage, own in self._policies.items()
+            for policy in own
+        ]
+        rules = (sorted(self._trusted_roles), int(self.on_unreadable), self._blocked_turns)
+        return Memory(self._history, history.root(policies, *rules), self._blocked_turns)
+
     async def check_input(
         self,
         conversation: Conversation,
@@ -110,7 +145,7 @@ class GuardrailEngine:
         decision_id: str = "",
         dialect: str = "",
     ) -> Decision:
-        """Judge a conversation before it goes to the model, and record the decision."""
+        """Judge a whole conversation before it goes to the model, and record the decision."""
         subject = conversation.as_subject(self._trusted_roles)
         return await self.check(
             subject,
@@ -138,15 +173,27 @@ class GuardrailEngine:
         )
 
     async def check(
-        self, subject: Subject, *, unjudged: tuple[str, ...], decision_id: str, dialect: str
+        self,
+        subject: Subject,
+        *,
+        unjudged: tuple[str, ...],
+        decision_id: str,
+        dialect: str,
+        redacted: tuple[Redaction, ...] = (),
     ) -> Decision:
-        """``judge`` and ``record``. A check that is cancelled is recorded as such."""
+        """``judge`` and ``record``. A check that is cancelled is recorded as such.
+
+        ``redacted``: what is to be redacted beside the subject, as was decided before.
+        """
         try:
             decision = await self.judge(subject, unjudged=unjudged, decision_id=decision_id)
         except anyio.get_cancelled_exc_class():
             nothing = Decision(subject.stage, Action.BLOCK, unjudged=unjudged, id=decision_id)
             self.record(nothing, dialect, subject.text, cancelled=True)
             raise
+        if redacted and decision.action is not Action.BLOCK:
+            every = redacted + decision.redactions
+            decision = replace(decision, action=Action.REDACT, redactions=every)
         self.record(decision, dialect, subject.text)
         return decision
 
@@ -200,17 +247,44 @@ class GuardrailEngine:
                     async with anyio.create_task_group() as group:
                         for index in missing:
                             group.start_soon(self._ask, index, policies, keys, subject, found)
-        rules = self._on_error[subject.stage]
-        return [
-            finding
-            or Failure(
-                policies[index],
-                FailureCode.TIMEOUT,
-                rules.mode(FailureCode.TIMEOUT),
-                latency_ms=(time.perf_counter() - started) * 1e3,
-            )
+        elapsed = (time.perf_counter() - started) * 1e3
+        findings = [
+            finding or self._failure(policies[index], subject.stage, FailureCode.TIMEOUT, elapsed)
             for index, finding in enumerate(found)
         ]
+        if self._last_resort is not None:
+            findings += await self._condemned(self._last_resort, findings, subject)
+        self._observe(subject.stage, findings)
+        return findings
+
+    def _failure(
+        self, policy: Policy, stage: Stage, code: FailureCode, elapsed: float, *, violation: bool = False
+    ) -> Failure:
+        mode = self._on_error[stage].mode(code, policy.id)
+        return Failure(policy, code, mode, violation=violation, latency_ms=elapsed)
+
+    async def _condemned(
+        self, rules: Classifier, findings: Sequence[Finding], subject: Subject
+    ) -> list[Verdict]:
+        """What rules find where checks failed: they condemn, and never acquit."""
+        found = []
+        for policy in [finding.policy for finding in findings if isinstance(finding, Failure)]:
+            try:
+                verdict = await rules.classify(policy, subject)
+            except Exception as error:  # the failure that called for it stands
+                _log.error("policy %s: last resort failed: %s", policy.id, type(error).__name__)
+                continue
+            if verdict.violation:
+                found.append(replace(verdict, policy=policy, reduced=True))
+        return found
+
+    def _observe(self, stage: Stage, findings: Sequence[Finding]) -> None:
+        for observer in self._observers:
+            try:
+                for finding in findings:
+                    observer.finding(stage, finding)
+            except Exception as error:  # a broken observer stops neither the answer nor the others
+                _log.error("observer %s failed: %s", type(observer).__name__, type(error).__name__)
 
     async def _ask(
         self,
@@ -237,9 +311,8 @@ class GuardrailEngine:
         else:
             elapsed = (time.perf_counter() - started) * 1e3
             found[index] = replace(verdict, policy=policy, latency_ms=elapsed)
-            if self._cache is not None and not shared:
+            if self._cache is not None and not shared and policy.cache_ttl_s != 0:
                 await self._cache.put(key, verdict)
             return
-        mode = self._on_error[subject.stage].mode(code)
         elapsed = (time.perf_counter() - started) * 1e3
-        found[index] = Failure(policy, code, mode, violation=violation, latency_ms=elapsed)
+        found[index] = self._failure(policy, subject.stage, code, elapsed, violation=violation)

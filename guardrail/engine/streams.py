@@ -17,7 +17,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from guardrail.core.conversation import Conversation, Kind, Segment, Subject, Turn
+from guardrail.core.conversation import Conversation, Kind, Segment, Subject, Turn, chain
 from guardrail.core.decision import Decision, Failure, Finding, strictest
 from guardrail.core.policy import Action, Stage
 from guardrail.core.redaction import Span, redact_segment
@@ -116,7 +116,8 @@ class StreamedAnswer(Generic[E, P]):
         on_ready: Callable[[], Awaitable[None]],
     ) -> None:
         self._engine = engine
-        self._conversation = conversation
+        self._context = conversation.turns
+        self._context_digest = ""
         self._rules = rules
         self._group = group
         self._decision_id = decision_id
@@ -128,7 +129,7 @@ class StreamedAnswer(Generic[E, P]):
         self._current: dict[int, _Lane] = {}
         self._queue: deque[_Queued[E, P]] = deque()
         self._waiter: anyio.Event | None = None
-        self._findings: dict[str, Finding] = {}
+        self._findings: dict[tuple[str, bool], Finding] = {}  # by policy, and whether it failed
         self._unreadable: dict[str, None] = {}
         self._checking = 0
         self.held = 0
@@ -224,8 +225,16 @@ class StreamedAnswer(Generic[E, P]):
         return out
 
     def decision(self) -> Decision:
-        """All checks so far as one decision: the strictest finding of each policy."""
-        findings = tuple(self._findings[key] for key in sorted(self._findings))
+        """All checks so far as one decision: the strictest finding of each policy.
+
+        A check that failed is always among them, beside a stricter verdict.
+        """
+        found = self._findings
+        findings = tuple(
+            finding
+            for (policy_id, failed), finding in sorted(found.items(), key=lambda item: item[0])
+            if failed or not ((other := found.get((policy_id, True))) and other.action >= finding.action)
+        )
         unjudged = tuple(self._unreadable)
         floor = self._engine.on_unreadable if unjudged else Action.PASS
         action = strictest(findings, floor)
@@ -298,13 +307,16 @@ class StreamedAnswer(Generic[E, P]):
     async def _judge(self, lane: _Lane, check: Check) -> None:
         segment = Segment(check.text, (), lane.kind, check.preceding)
         turn = Turn("assistant", (segment,))
-        subject = Subject(Stage.OUTPUT, self._conversation.turns, (turn,))
+        if not self._context_digest:  # once for all checks
+            self._context_digest = chain(self._context)[-1]
+        subject = Subject(Stage.OUTPUT, self._context, (turn,), self._context_digest)
         decision = await self._engine.judge(subject, decision_id=self._decision_id)
         self._checking -= 1
         for finding in decision.findings:
-            known = self._findings.get(finding.policy.id)
-            if known is None or _weight(finding) >= _weight(known):
-                self._findings[finding.policy.id] = finding
+            key = finding.policy.id, isinstance(finding, Failure)
+            known = self._findings.get(key)
+            if known is None or finding.action >= known.action:
+                self._findings[key] = finding
         if lane.choice not in self.halted:
             if decision.action is Action.BLOCK:
                 lane.judged.append(check.text)
@@ -317,11 +329,6 @@ class StreamedAnswer(Generic[E, P]):
     async def _wait(self) -> None:
         self._waiter = anyio.Event()
         await self._waiter.wait()
-
-
-def _weight(finding: Finding) -> tuple[Action, bool]:
-    """What is kept of several findings: the strictest, and a check that failed before one that was made."""
-    return finding.action, isinstance(finding, Failure)
 
 
 def _free(piece: Piece, lane: _Lane, start: int) -> bool:

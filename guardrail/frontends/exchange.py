@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 from anyio.abc import TaskGroup
 
+from guardrail.core.conversation import Segment, Turn
 from guardrail.core.decision import Decision
 from guardrail.core.policy import Action, Stage
 from guardrail.engine.check import GuardrailEngine, new_decision_id
+from guardrail.engine.history import Chat
 from guardrail.engine.streams import StreamRules
 from guardrail.errors import UnreadableRequest, UnreadableResponse, UpstreamLost
 from guardrail.frontends.asgi import (
@@ -119,30 +121,36 @@ class Exchange:
             raise failed
 
     async def _serve(self, request: GuardedRequest) -> None:
-        decision = await self._engine.check_input(
-            request.conversation, decision_id=self._id, dialect=self._dialect.name
-        )
+        chat = self._engine.chat(request.conversation)
+        decision = await chat.check_input(decision_id=self._id, dialect=self._dialect.name)
         if decision.action is Action.BLOCK:
-            await self._refuse(request, decision)
+            await self._refuse(request, decision, chat)
             return
         raw = request.raw
         if decision.action is Action.REDACT:
             raw = self._dialect.edit(raw, decision.redactions)
+        if chat.dropped:
+            raw = self._dialect.drop(raw, chat.dropped)
+            self._send = _Telling(self._send, len(chat.dropped))
+            request = replace(request, conversation=chat.forwarded)
         try:
-            await self._forward(raw, request, decision)
+            await self._forward(raw, request, decision, chat)
         except UpstreamLost as error:
             await self._lost("upstream_unavailable", str(error), decision)
         except UnreadableResponse as error:
             await self._lost("upstream_unreadable", str(error), decision)
 
-    async def _refuse(self, request: GuardedRequest, decision: Decision) -> None:
+    async def _refuse(self, request: GuardedRequest, decision: Decision, chat: Chat) -> None:
         if decision.unavailable:
             message = "the prompt could not be checked, and unchecked prompts are not let through"
             reply = self._dialect.error(UNAVAILABLE, "guardrail_unavailable", message)
-        else:
-            refusal = self._settings.refusals[Stage.INPUT]
-            reply = self._dialect.refuse(request, decision, refusal)
+            await send_reply(self._send, reply, decision_headers(decision))
+            return
+        refusal = self._settings.refusals[Stage.INPUT]
+        reply = self._dialect.refuse(request, decision, refusal)
         await send_reply(self._send, reply, decision_headers(decision))
+        if refusal.style == "completion":
+            await chat.answered(Turn("assistant", (Segment(refusal.message, ()),)))
 
     async def _lost(self, code: str, reason: str, decision: Decision) -> None:
         if self._responder is not None:
@@ -151,7 +159,7 @@ class Exchange:
         reply = self._dialect.error(BAD_UPSTREAM, code, reason)
         await send_reply(self._send, reply, decision_headers(decision))
 
-    async def _forward(self, raw: bytes, request: GuardedRequest, decision: Decision) -> None:
+    async def _forward(self, raw: bytes, request: GuardedRequest, decision: Decision, chat: Chat) -> None:
         replaced = (b"content-length", b"accept-encoding", b"transfer-encoding")
         headers = [(k, v) for k, v in self._scope["headers"] if k.lower() not in replaced]
         headers.append((b"content-length", str(len(raw)).encode()))
@@ -171,7 +179,7 @@ class Exchange:
             if self._unreadable is not None:
                 raise self._unreadable
             try:
-                await self._take(message, request, decision)
+                await self._take(message, request, decision, chat)
             except UnreadableResponse as error:
                 self._unreadable = error
                 raise
@@ -184,13 +192,15 @@ class Exchange:
         if self._unreadable is not None:  # whatever the app made of it
             raise self._unreadable
 
-    async def _take(self, message: Message, request: GuardedRequest, decision: Decision) -> None:
+    async def _take(
+        self, message: Message, request: GuardedRequest, decision: Decision, chat: Chat
+    ) -> None:
         """Take one message of the app's; those of extensions, which were not offered, are dropped."""
         if message["type"] == "http.response.start":
             if self._responder is not None:
                 raise RuntimeError("the app began its answer twice")
             start = {**message, "headers": list(message.get("headers", ()))}
-            self._responder = self._respond(start, request, decision)
+            self._responder = self._respond(start, request, decision, chat)
         elif message["type"] == "http.response.body" and self._responder is not None:
             if self._complete:
                 raise RuntimeError("the app went on after the end of its answer")
@@ -198,7 +208,7 @@ class Exchange:
             await self._responder.body(message)
 
     def _respond(
-        self, start: Message, request: GuardedRequest, decision: Decision
+        self, start: Message, request: GuardedRequest, decision: Decision, chat: Chat
     ) -> UnaryResponder | StreamResponder | _Verbatim:
         if start["status"] >= 300:
             return _Verbatim(start, self._send, self._dialect, decision)
@@ -206,12 +216,25 @@ class Exchange:
         if compressed(headers):
             raise UnreadableResponse("the upstream compressed its answer although it was not asked to")
         refusal = self._settings.refusals[Stage.OUTPUT]
-        known = (self._engine, self._dialect, request, decision, refusal)
+        known = (self._engine, chat, self._dialect, request, decision, refusal)
         if header(headers, b"content-type").lower().startswith(b"text/event-stream"):
             if self._checks is None:
                 raise UnreadableResponse("the upstream streams although it was not asked to")
             return StreamResponder(start, self._send, *known, self._settings.streaming, self._checks)
         return UnaryResponder(start, self._send, *known)
+
+
+class _Telling:
+    """A ``send`` that says how many turns were left out of what was forwarded."""
+
+    def __init__(self, send: Send, dropped: int) -> None:
+        self._send = send
+        self._header = (b"x-guardrail-dropped-turns", str(dropped).encode())
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], self._header]}
+        await self._send(message)
 
 
 class _Verbatim:

@@ -22,7 +22,7 @@ from guardrail.core.decision import Decision
 from guardrail.core.policy import Action, Stage
 from guardrail.engine.check import GuardrailEngine
 from guardrail.errors import UnreadableRequest
-from guardrail.wire.chat import read_messages
+from guardrail.wire.chat_messages import read_messages
 
 __all__ = ["CompletionFilter", "PromptFilter"]
 

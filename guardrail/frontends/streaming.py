@@ -18,8 +18,11 @@ from __future__ import annotations
 import anyio
 from anyio.abc import TaskGroup
 
+from guardrail.core.conversation import Kind
 from guardrail.core.decision import Decision
+from guardrail.core.history import Delivered
 from guardrail.engine.check import GuardrailEngine
+from guardrail.engine.history import Chat, failed
 from guardrail.engine.streams import Ready, StreamedAnswer, StreamRules
 from guardrail.frontends.asgi import Message, Send, kept_headers, send_reply
 from guardrail.wire.dialect import Delta, Dialect, GuardedRequest, StreamEvent
@@ -42,6 +45,7 @@ class StreamResponder:
         start: Message,
         send: Send,
         engine: GuardrailEngine,
+        chat: Chat,
         dialect: Dialect,
         request: GuardedRequest,
         before: Decision,
@@ -52,6 +56,7 @@ class StreamResponder:
         self._start = start
         self._send = send
         self._engine = engine
+        self._chat = chat
         self._dialect = dialect
         self._request = request
         self._before = before
@@ -65,6 +70,7 @@ class StreamResponder:
         self._waiting: list[bytes] = []  # events before the first text
         self._last: Event | None = None
         self._spoke: set[int] = set()  # choices whose text has left
+        self._delivered = Delivered() if chat.remembers else None
         self._started = False
         self._ended = False
         self._complete = False  # the inner app ended its answer
@@ -89,6 +95,7 @@ class StreamResponder:
         await self._drain()
         if not self._ended:
             await self._write(b"", last=True)
+            await self._remember()
 
     async def lost(self, code: str, reason: str) -> None:
         """The inner app broke off. What was judged leaves, then an error and no proper end."""
@@ -140,43 +147,52 @@ class StreamResponder:
 
     async def _leave(self, ready: list[Ready[StreamEvent, Delta]]) -> None:
         halted = self._answer.halted
-        failed = next((d for d in halted.values() if d.unavailable), None)
+        unmade = next((d for d in halted.values() if d.unavailable), None)
         whole = len(halted) >= self._request.choices
         silent = not self._started and not any(r.event and r.event.deltas and not r.dropped for r in ready)
-        if silent and (failed or (whole and len(halted) == 1)):
-            await self._refuse(failed or next(iter(halted.values())))
+        if silent and (unmade or (whole and len(halted) == 1)):
+            await self._refuse(unmade or next(iter(halted.values())))
             return
         out: list[bytes] = []
         over = False  # what the upstream sent behind the last halt, such as its [DONE], stays here
         for item in ready:
             if item.event is None:
-                over = whole or failed is not None
-                if not failed:
+                over = whole or unmade is not None
+                if not unmade:
                     out.append(self._halt(item.halted))
             elif not over:
                 out.append(self._event(item, item.event))
-        if failed:
+        if unmade:
             out.append(self._dialect.error_event("guardrail_unavailable", _UNAVAILABLE))
         elif whole and self._refusal.style == "completion":
             out.append(self._dialect.end())
         if not (self._spoke or halted):
             self._waiting.extend(out)
             return
-        await self._write(b"".join(out), last=bool(failed) or whole)
+        await self._write(b"".join(out), last=bool(unmade) or whole)
+        if whole and not unmade and self._refusal.style == "completion":
+            await self._remember()
 
     def _event(self, item: Ready[StreamEvent, Delta], event: StreamEvent) -> bytes:
         self._last = event.event if event.choices else self._last
+        texts = {delta.address: text for delta, text in item.texts} if item.texts else {}
         for delta in event.deltas:
-            if delta.choice not in item.dropped and (delta.text or delta.whole):
+            if delta.choice in item.dropped:
+                continue
+            if delta.text or delta.whole:
                 self._spoke.add(delta.choice)
-        if not item.texts and not item.dropped:
+            if self._delivered is not None:
+                text = texts.get(delta.address, delta.text)
+                self._delivered.add(delta.choice, delta.channel, delta.kind, text, whole=delta.whole)
+        if not texts and not item.dropped:
             return event.event.raw
-        texts = {delta.address: text for delta, text in item.texts}
         return self._dialect.edit_event(event.event, texts, item.dropped)
 
     def _halt(self, choice: int) -> bytes:
         decision = self._answer.halted[choice]
         spoke = choice in self._spoke
+        if self._delivered is not None and not spoke:
+            self._delivered.add(choice, "content", Kind.TEXT, self._refusal.message, whole=False)
         return self._dialect.halt(self._last, choice, decision, self._refusal, spoke=spoke)
 
     async def _refuse(self, decision: Decision) -> None:
@@ -188,6 +204,9 @@ class StreamResponder:
             reply = self._dialect.refuse(self._request, decision, self._refusal)
         await send_reply(self._send, reply, decision_headers(self._before, decision))
         self._stop()
+        if self._delivered is not None and not decision.unavailable and self._refusal.style == "completion":
+            self._delivered.add(0, "content", Kind.TEXT, self._refusal.message, whole=False)
+            await self._remember()
 
     async def _write(self, data: bytes, *, last: bool = False) -> None:
         if last:
@@ -204,6 +223,13 @@ class StreamResponder:
             await self._send({"type": "http.response.body", "body": data, "more_body": not last})
         if last:
             self._stop()
+
+    async def _remember(self) -> None:
+        """Remember each choice as it was delivered, unless a check could not be made."""
+        if self._delivered is None or failed(self._answer.decision().findings):
+            return
+        for choice in range(self._request.choices):
+            await self._chat.answered(self._delivered.turn(choice))
 
     def _stop(self) -> None:
         """Cancel the inner app and the checks; an app that is done may finish its own work."""

@@ -7,9 +7,12 @@ from typing import Final
 
 import anyio
 
+from guardrail.core.conversation import Segment, Turn
 from guardrail.core.decision import Decision
+from guardrail.core.history import changed
 from guardrail.core.policy import Action, Stage
 from guardrail.engine.check import GuardrailEngine
+from guardrail.engine.history import Chat, failed
 from guardrail.errors import UnreadableResponse
 from guardrail.frontends.asgi import Message, Send, header, kept_headers, send_reply
 from guardrail.wire.dialect import Choice, Dialect, GuardedRequest
@@ -35,6 +38,7 @@ class UnaryResponder:
         start: Message,
         send: Send,
         engine: GuardrailEngine,
+        chat: Chat,
         dialect: Dialect,
         request: GuardedRequest,
         before: Decision,
@@ -43,6 +47,7 @@ class UnaryResponder:
         self._start = start
         self._send = send
         self._engine = engine
+        self._chat = chat
         self._dialect = dialect
         self._request = request
         self._before = before
@@ -89,6 +94,18 @@ class UnaryResponder:
         if blocked:
             body = self._dialect.refuse_choices(body, blocked, self._refusal)
         await self._pass_on(body, headers, same=body is raw)
+        if self._chat.remembers:
+            for choice, decision in zip(choices, decisions, strict=True):
+                await self._remember(choice, decision)
+
+    async def _remember(self, choice: Choice, decision: Decision) -> None:
+        """Remember a choice as it was delivered, unless a check of it could not be made."""
+        if failed(decision.findings):
+            return
+        if decision.action is Action.BLOCK:
+            await self._chat.answered(Turn("assistant", (Segment(self._refusal.message, ()),)))
+        else:
+            await self._chat.answered(changed(choice.turn, decision.redactions))
 
     def _refused(self, decisions: list[Decision]) -> Reply | None:
         """The whole answer that replaces the body, where one is due."""

@@ -6,18 +6,28 @@ Shapes: platform.openai.com/docs/api-reference/chat and the variants that server
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
-from guardrail.core.conversation import Address, Conversation, Kind, Segment, Turn, json_path
+from guardrail.core.conversation import Address, Conversation, Kind, Turn, json_path
 from guardrail.core.decision import Decision
 from guardrail.core.redaction import Redaction
 from guardrail.errors import UnreadableRequest, UnreadableResponse
 from guardrail.wire import json_edit, sse
+from guardrail.wire.chat_messages import (
+    ITEM_NAMES,
+    ITEM_TEXTS,
+    get,
+    read_content,
+    read_message,
+    read_messages,
+    read_name,
+    read_structured,
+    strangers,
+)
 from guardrail.wire.dialect import Choice, Delta, GuardedRequest, StreamEvent
 from guardrail.wire.replies import (
     EVENT_STREAM,
@@ -28,57 +38,9 @@ from guardrail.wire.replies import (
     refusal_error,
 )
 
-__all__ = ["ChatDialect", "read_messages"]
+__all__ = ["ChatDialect"]
 
 _DONE: Final = b"data: [DONE]\n\n"
-_TEXT_PARTS: Final = {"text": "text", "refusal": "refusal", "input_text": "text"}
-_ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool"})
-_MESSAGE_TEXTS: Final = (
-    ("reasoning", Kind.REASONING),
-    ("reasoning_content", Kind.REASONING),
-    ("refusal", Kind.REFUSAL),
-    ("name", Kind.FIELD),
-)
-_Shape = Mapping[str, Any]
-_MESSAGE_SHAPE: Final[_Shape] = dict.fromkeys(
-    [
-        "role",
-        "content",
-        "name",
-        "refusal",
-        "reasoning",
-        "reasoning_content",
-        "reasoning_details",
-        "tool_calls",
-        "function_call",
-        "tool_call_id",
-    ]
-)
-# Names that chat templates write out for the model. A plain one says nothing; any other is judged.
-_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{0,64}")
-_Way = tuple[str, ...]
-_ITEM_TEXTS: Final[Mapping[str, Sequence[tuple[_Way, Kind]]]] = {
-    "reasoning_details": ((("text",), Kind.REASONING), (("summary",), Kind.REASONING)),
-    "tool_calls": (
-        (("function", "arguments"), Kind.TOOL_ARGUMENTS),
-        (("custom", "input"), Kind.TEXT),
-    ),
-    "function_call": ((("arguments",), Kind.TOOL_ARGUMENTS),),
-}
-_ITEM_NAMES: Final[Mapping[str, Sequence[_Way]]] = {
-    "reasoning_details": (("id",), ("type",), ("format",)),
-    "tool_calls": (("id",), ("type",), ("function", "name"), ("custom", "name")),
-    "function_call": (("name",),),
-}
-_ITEM_SHAPES: Final[Mapping[str, _Shape]] = {
-    "reasoning_details": dict.fromkeys(["id", "type", "format", "signature", "text", "summary"]),
-    "tool_calls": {
-        **dict.fromkeys(["id", "type"]),
-        "function": dict.fromkeys(["name", "arguments"]),
-        "custom": dict.fromkeys(["name", "input"]),
-    },
-    "function_call": dict.fromkeys(["name", "arguments"]),
-}
 # Fields of a request that hold no text for the model. All others are judged, or named as unjudged.
 _SILENT_FIELDS: Final = frozenset(
     [
@@ -123,7 +85,7 @@ _CHANNELS: Final = {
     "refusal": Kind.REFUSAL,
 }
 # What servers put beside the message of a choice that is no text of the answer's.
-_CHOICE_SHAPE: Final[_Shape] = dict.fromkeys(
+_CHOICE_SHAPE: Final[Mapping[str, Any]] = dict.fromkeys(
     [
         "index",
         "message",
@@ -144,124 +106,6 @@ _CHOICE_SHAPE: Final[_Shape] = dict.fromkeys(
 _PLAIN_CHOICE: Final = frozenset({"index", "delta", "logprobs", "finish_reason"})
 _FIRST_CONTENT: Final[Address] = ("choices", 0, "delta", "content")
 _SILENT_DELTA: Final = frozenset({"role", "obfuscation"})
-
-
-def read_messages(messages: Sequence[Any], at: Address = ("messages",)) -> Conversation:
-    """A list of chat messages as a conversation. Raises ``UnreadableRequest``."""
-    unreadable: list[str] = []
-    turns = []
-    for index, message in enumerate(messages):
-        address = (*at, index)
-        if not isinstance(message, dict):
-            raise UnreadableRequest("a message is not an object", param=_param(address))
-        role = message.get("role")
-        if not isinstance(role, str):
-            raise UnreadableRequest("a message has no role", param=_param(address))
-        turns.append(Turn(role, _read(message, address, unreadable)))
-    return Conversation(tuple(turns), tuple(unreadable))
-
-
-def _param(address: Address) -> str:
-    return json_path(address).removeprefix("$").removeprefix(".")
-
-
-def _read(message: dict[str, Any], at: Address, unreadable: list[str]) -> tuple[Segment, ...]:
-    """The segments of a message; nearly every one holds a known role, a text and nothing else."""
-    content = message.get("content")
-    if isinstance(content, str) and message.get("role") in _ROLES:
-        others = sum(1 for value in message.values() if value)
-        if others <= 1 + (content != ""):
-            return (Segment(content, (*at, "content")),)
-    return tuple(_segments(message, at, unreadable))
-
-
-def _segments(message: dict[str, Any], at: Address, unreadable: list[str]) -> Iterator[Segment]:
-    yield from _content(message.get("content"), (*at, "content"), unreadable)
-    for key, kind in _MESSAGE_TEXTS:
-        value = message.get(key)
-        if isinstance(value, str) and value:
-            yield Segment(value, (*at, key), kind)
-        elif value:
-            unreadable.append(json_path((*at, key)))
-    for key in ("role", "tool_call_id"):
-        yield from _name(message, (key,), at, unreadable)
-    for key in _ITEM_TEXTS:
-        if value := message.get(key):
-            yield from _structured(key, value, (*at, key), unreadable)
-    unreadable.extend(_strangers(message, _MESSAGE_SHAPE, at))
-
-
-def _content(content: Any, at: Address, unreadable: list[str]) -> Iterator[Segment]:
-    if content is None:
-        return
-    if isinstance(content, str):
-        yield Segment(content, at)
-        return
-    if not isinstance(content, list):
-        raise UnreadableRequest("content is neither a string nor a list", param=_param(at))
-    for index, part in enumerate(content):
-        here = (*at, index)
-        if isinstance(part, str):
-            yield Segment(part, here)
-            continue
-        if not isinstance(part, dict):
-            raise UnreadableRequest("a content part is not an object", param=_param(here))
-        key = _TEXT_PARTS.get(str(part.get("type")))
-        text = part.get(key) if key else None
-        if key and isinstance(text, str):
-            yield Segment(text, (*here, key))
-            unreadable.extend(_strangers(part, {"type": None, key: None, "cache_control": None}, here))
-        else:
-            unreadable.append(json_path(here))
-
-
-def _structured(key: str, value: Any, at: Address, unreadable: list[str]) -> Iterator[Segment]:
-    """Reasoning details, tool calls and the old function call."""
-    items = value if isinstance(value, list) else [value]
-    for index, item in enumerate(items):
-        here = (*at, index) if isinstance(value, list) else at
-        texts = [(way, kind, _get(item, *way)) for way, kind in _ITEM_TEXTS[key]]
-        for way, kind, text in texts:
-            if isinstance(text, str):
-                yield Segment(text, (*here, *way), kind)
-        found = [text for _, _, text in texts if text is not None]
-        if not found or not all(isinstance(text, str) for text in found):
-            unreadable.append(json_path(here))
-        else:
-            unreadable.extend(_strangers(item, _ITEM_SHAPES[key], here))
-        for way in _ITEM_NAMES[key]:
-            yield from _name(item, way, here, unreadable)
-
-
-def _name(value: Any, way: _Way, at: Address, unreadable: list[str]) -> Iterator[Segment]:
-    """A name, where it is more than a name."""
-    name = _get(value, *way)
-    if isinstance(name, str):
-        if not _PLAIN_NAME.fullmatch(name):
-            yield Segment(name, (*at, *way), Kind.FIELD)
-    elif isinstance(name, list | dict) and name:
-        unreadable.append(json_path((*at, *way)))
-
-
-def _strangers(value: dict[str, Any], shape: _Shape, at: Address) -> Iterator[str]:
-    """The paths of fields that are not known and may hold text.
-
-    Raises ``UnreadableRequest`` for a known key in other letters: Go servers (Ollama) take it for the key.
-    """
-    for key, inner in value.items():
-        inside = shape.get(key)
-        if key not in shape and key.casefold() in shape:
-            raise UnreadableRequest("a key differs from a known one only in case", param=_param(at))
-        if inside and isinstance(inner, dict):
-            yield from _strangers(inner, inside, (*at, key))
-        elif (inside or key not in shape) and inner and isinstance(inner, str | list | dict):
-            yield json_path((*at, key))
-
-
-def _get(value: Any, *way: str) -> Any:
-    for key in way:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
 
 
 class ChatDialect:
@@ -297,7 +141,7 @@ class ChatDialect:
             model=model if isinstance(model, str) else "",
             stream=stream,
             choices=choices,
-            include_usage=_get(body.get("stream_options"), "include_usage") is True,
+            include_usage=get(body.get("stream_options"), "include_usage") is True,
             added_policies=tuple(added),
         )
 
@@ -312,6 +156,10 @@ class ChatDialect:
                     changes["choices", index, "logprobs"] = None
         return json_edit.edit(raw, changes)
 
+    def drop(self, raw: bytes, turns: Sequence[int]) -> bytes:
+        """Take out messages."""
+        return json_edit.edit(raw, {("messages", turn): json_edit.REMOVE for turn in turns})
+
     def read_response(self, raw: bytes) -> list[Choice]:
         """The message of every choice. Raises ``UnreadableResponse``."""
         try:
@@ -320,8 +168,8 @@ class ChatDialect:
             for position, choice in enumerate(choices):
                 unreadable: list[str] = []
                 at = ("choices", position, "message")
-                segments = _read(choice["message"], at, unreadable)
-                unreadable += _strangers(choice, _CHOICE_SHAPE, at[:2])
+                segments = read_message(choice["message"], at, unreadable)
+                unreadable += strangers(choice, _CHOICE_SHAPE, at[:2])
                 found.append(Choice(position, Turn("assistant", segments), tuple(unreadable)))
         except (KeyError, TypeError, AttributeError, UnreadableRequest):
             raise UnreadableResponse("the upstream's answer is no chat completion") from None
@@ -387,7 +235,7 @@ class ChatDialect:
                 for key in ("delta", "message"):
                     if added := choice.get(key):
                         _read_delta(added, index, ("choices", position, key), deltas, unreadable)
-                unreadable += _strangers(choice, _CHOICE_SHAPE, ("choices", position))
+                unreadable += strangers(choice, _CHOICE_SHAPE, ("choices", position))
                 if choice.get("finish_reason"):
                     finished.append(index)
         except (orjson.JSONDecodeError, AttributeError, TypeError, KeyError, UnreadableRequest):
@@ -465,14 +313,14 @@ def _plain(choice: dict[str, Any]) -> str | None:
 def _whole(body: dict[str, Any], conversation: Conversation) -> Conversation:
     """Add what stands outside the messages: a prediction is judged, other text is named."""
     unread = list(conversation.unreadable)
-    turns = conversation.turns
+    asides: tuple[Turn, ...] = ()
     prediction = body.get("prediction")
     if prediction:
         at = ("prediction", "content")
-        texts = tuple(_content(_get(prediction, "content"), at, unread))
+        texts = tuple(read_content(get(prediction, "content"), at, unread))
         if not texts:
             unread.append("$.prediction")
-        turns = (*turns, Turn("prediction", texts))
+        asides = (Turn("prediction", texts),)
     for key, value in body.items():
         if key not in _SILENT_FIELDS and key.casefold() in _SILENT_FIELDS:
             raise UnreadableRequest("a key of the body differs from a known one only in case")
@@ -480,7 +328,7 @@ def _whole(body: dict[str, Any], conversation: Conversation) -> Conversation:
             if key == "response_format" and isinstance(value, dict) and value.keys() <= {"type"}:
                 continue  # a bare {"type": "json_object"}
             unread.append(f"$.{key}")
-    return Conversation(turns, tuple(unread))
+    return Conversation(conversation.turns, tuple(unread), asides)
 
 
 def _refused_choice(index: int, refusal: Refusal) -> dict[str, Any]:
@@ -529,7 +377,7 @@ def _read_delta(
         elif key == "function_call":
             _read_call(key, value, index, key, (*at, key), deltas, unreadable)
         elif key == "reasoning_details":
-            parts = _structured(key, value, (*at, key), unreadable)
+            parts = read_structured(key, value, (*at, key), unreadable)
             deltas.extend(Delta(index, key, part.kind, part.text, part.address) for part in parts)
         elif key not in _SILENT_DELTA and isinstance(value, str | list | dict):
             unreadable.append(json_path((*at, key)))
@@ -545,12 +393,12 @@ def _read_call(
     unreadable: list[str],
 ) -> None:
     """A piece of a call. One without text counts too: a call's head waits for its arguments."""
-    for way in _ITEM_NAMES[key]:
-        for name in _name(call, way, at, unreadable):
+    for way in ITEM_NAMES[key]:
+        for name in read_name(call, way, at, unreadable):
             where = f"{channel}.{way[-1]}"
             deltas.append(Delta(index, where, name.kind, name.text, name.address, whole=True))
     groups = [
-        (way, kind, (call.get(way[0]) or {}) if len(way) > 1 else call) for way, kind in _ITEM_TEXTS[key]
+        (way, kind, (call.get(way[0]) or {}) if len(way) > 1 else call) for way, kind in ITEM_TEXTS[key]
     ]
     for way, kind, group in [g for g in groups if g[2]] or groups[:1]:
         text = group.get(way[-1]) or ""

@@ -74,6 +74,10 @@ class Dialect(Protocol):
         """The body with only the redacted strings replaced."""
         ...
 
+    def drop(self, raw: bytes, turns: Sequence[int]) -> bytes:
+        """The body without these turns of its conversation; to be called after ``edit``."""
+        ...
+
     def read_response(self, raw: bytes) -> list[Choice]:
         """Raises ``UnreadableResponse``."""
         ...

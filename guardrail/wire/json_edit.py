@@ -19,7 +19,7 @@ from guardrail.errors import UnreadableRequest
 __all__ = ["REMOVE", "edit", "loads_strict"]
 
 REMOVE: Final = object()
-"""Instead of a new value in ``edit``: take the key and its value out of the object."""
+"""Instead of a new value in ``edit``: take the value out, in an object with its key."""
 
 _KEY_END: Final = re.compile(rb'"\s*:')
 _SPACE: Final = re.compile(r"[ \t\n\r]*")

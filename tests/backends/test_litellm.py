@@ -19,6 +19,8 @@ import pytest
 
 from guardrail.backends import retry
 from guardrail.backends.judge import JudgeSettings
+from guardrail.backends.judge_requests import schema
+from guardrail.backends.prices import Prices
 from guardrail.core.conversation import Segment, Subject, Turn
 from guardrail.core.policy import JUDGE_REFUSAL, Action, LabelRule, Policy, Stage
 from guardrail.core.verdict import Usage
@@ -81,7 +83,8 @@ def classifier_of(server: FakeServer | str, **settings: Any) -> Any:
     from guardrail.backends.litellm import LiteLLMClassifier
 
     url = server if isinstance(server, str) else server.url
-    return LiteLLMClassifier(JudgeSettings(url, "openai/judge-model", KEY, **settings))
+    model = settings.pop("model", "openai/judge-model")
+    return LiteLLMClassifier(JudgeSettings(url, model, KEY, **settings))
 
 
 async def ask(app: Any, body: dict[str, Any], **more: Any) -> list[Any]:
@@ -331,7 +334,8 @@ ROWS = [
     (Say(b"{}", 500), ClassifierUnavailable, FailureCode.UNAVAILABLE, 4),
     (Say(b"{}", 503), ClassifierUnavailable, FailureCode.UNAVAILABLE, 4),
     (Say(b"<html>"), ClassifierUnavailable, FailureCode.UNAVAILABLE, 4),
-    (Say(drop=True), ClassifierUnavailable, FailureCode.UNAVAILABLE, 4),
+    (Say(drop=True), ClassifierUnavailable, FailureCode.UNAVAILABLE, 2),  # it may be this text's fault
+    (Say(chunks=[b'{"a'], drop=True), ClassifierUnavailable, FailureCode.UNAVAILABLE, 2),
 ]
 
 
@@ -350,7 +354,7 @@ class TestClassifier:
             classifier = classifier_of(server, max_tokens=300)
             found = await classifier.classify(POLICY, subject_of(TEXT))
         assert (found.label, found.excerpts, found.judge) == ("BAD", ("user",), "openai/judge-model")
-        assert found.usage == Usage(700, 9, None)
+        assert (found.usage, found.effort) == (Usage(700, 9, None), POLICY.reasoning_effort)
         (seen,) = server.seen
         system, user = seen.json["messages"]
         assert system == {"role": "system", "content": BODY}
@@ -407,6 +411,62 @@ class TestClassifier:
         assert TEXT not in told
         assert KEY not in told
         assert len(server.seen) == calls
+
+    async def test_what_was_never_sent_is_not_lost(self, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(retry, "FIRST_PAUSE_S", 0.001)
+        lost = []
+
+        def noted(error: Exception) -> bool:
+            lost.append(was_lost(error))
+            return lost[-1]
+
+        from guardrail.backends.litellm import was_lost
+
+        monkeypatch.setattr("guardrail.backends.litellm.was_lost", noted)
+        async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+            port = listener.listeners[0].extra(anyio.abc.SocketAttribute.local_port)
+        with pytest.raises(ClassifierUnavailable):
+            await classifier_of(f"http://127.0.0.1:{port}/v1").classify(POLICY, subject_of(TEXT))
+        assert lost == [False] * 4
+
+    async def test_reasoning_that_bedrock_leaves_in_the_content_is_taken_away(self):
+        content = json.loads(verdict(1, "BAD"))["choices"][0]["message"]["content"]
+        with FakeServer(Say(completion(f"<reasoning>Bad.</reasoning>{content}"))) as server:
+            found = await classifier_of(server).classify(POLICY, subject_of(TEXT))
+        assert found.label == "BAD"
+
+    async def test_json_is_enforced_when_asked_and_the_second_reading_does_without(self):
+        with FakeServer(Say(completion("perhaps"))) as server, pytest.raises(MalformedVerdict):
+            classifier = classifier_of(server, json_mode=True)
+            await classifier.classify(POLICY, subject_of(TEXT))
+        first, second = [seen.json for seen in server.seen]
+        assert first["response_format"]["json_schema"]["schema"] == schema(POLICY)
+        assert "response_format" not in second
+        ends = [body["messages"][1]["content"] for body in (first, second)]
+        assert ends[1] == ends[0] + retry.AGAIN[POLICY.answer]
+        assert classifier.identity(POLICY) == "litellm:openai/judge-model:low:json"
+
+    async def test_the_cost_is_that_of_the_configured_prices_or_of_litellms_list(self):
+        body = json.loads(verdict(0, None)) | {"service_tier": "on_demand"}
+        costs = []
+        with FakeServer(Say(json.dumps(body).encode())) as server:
+            for model, prices in (
+                ("openai/unknown", None),
+                ("groq/openai/gpt-oss-safeguard-20b", None),
+                ("groq/openai/gpt-oss-safeguard-20b", Prices(1.0, 1.0)),
+            ):
+                classifier = classifier_of(server, model=model, prices=prices)
+                costs.append((await classifier.classify(POLICY, subject_of(TEXT))).usage.cost_usd)
+        assert costs == [None, pytest.approx(700 * 0.075e-6 + 9 * 0.30e-6), pytest.approx(709e-6)]
+
+    async def test_no_more_calls_than_allowed(self):
+        with FakeServer(Say(b"{}", 503)) as server, pytest.raises(ClassifierUnavailable):
+            await classifier_of(server, max_tries=1).classify(POLICY, subject_of(TEXT))
+        assert len(server.seen) == 1
+
+    def test_it_tells_its_name_and_window(self):
+        classifier = classifier_of("http://127.0.0.1:9/v1", context_tokens=5000)
+        assert (classifier.name, classifier.context_tokens) == ("openai/judge-model", 5000)
 
     async def test_after_length_the_budget_is_doubled_once(self):
         say = Say(completion("", finish_reason="length"))

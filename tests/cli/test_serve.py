@@ -9,8 +9,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +21,24 @@ import pytest
 import yaml
 
 from guardrail.cli.serve import server
-from tests.fakes import FakeUpstream, stream
+from tests.fakes import FakeUpstream, Say, completion, stream
 
 GUARDRAIL = Path(sys.executable).with_name("guardrail")
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    folder = tmp_path / "policies" / "house"
-    folder.mkdir(parents=True)
-    labels = "labels:\n  OK: {violation: false}\n  STOP: {violation: true, action: block}\n"
-    (folder / "policy.md").write_text(
-        f"---\nid: house\n{labels}phrases:\n  STOP: ['forbidden']\n---\nJudge by the house rules.\n"
-    )
+    forbid("forbidden", tmp_path)
     return write(tmp_path / "guardrail.yaml")
+
+
+def forbid(word: str, folder: Path) -> None:
+    policy = folder / "policies" / "house" / "policy.md"
+    policy.parent.mkdir(parents=True, exist_ok=True)
+    labels = "labels:\n  OK: {violation: false}\n  STOP: {violation: true, action: block}\n"
+    policy.write_text(
+        f"---\nid: house\n{labels}phrases:\n  STOP: ['{word}']\n---\nJudge by the house rules.\n"
+    )
 
 
 def write(file: Path, **keys: Any) -> Path:
@@ -158,6 +165,103 @@ class TestProcess:
         assert (done.returncode, done.stdout) == (78, "")
         assert done.stderr.startswith(f"guardrail: {file}: {message}")
         assert done.stderr.count("\n") == 1
+
+
+def reload(process: subprocess.Popen[str]) -> str:
+    """Send SIGHUP and return the line that says what came of it."""
+    assert process.stderr is not None
+    process.send_signal(signal.SIGHUP)
+    return next(line for line in process.stderr if "reloaded" in line)
+
+
+def decided(connection: http.client.HTTPConnection, text: str) -> str:
+    answer = post(connection, text)
+    answer.read()
+    return answer.headers["x-guardrail-decision"]
+
+
+class TestReload:
+    def test_a_policy_that_was_changed_is_in_force_after_sighup(self, file: Path):
+        with serving(file) as (process, connection):
+            assert [decided(connection, word) for word in ("forbidden", "banned")] == ["block", "pass"]
+            forbid("banned", file.parent)
+            assert str(file) in reload(process)
+            assert [decided(connection, word) for word in ("forbidden", "banned")] == ["pass", "block"]
+
+    @pytest.mark.parametrize(
+        "broken", ["version: 1\n", "version: [", "version: 1\npolicies: {input: [nobody]}\n"]
+    )
+    def test_a_file_that_cannot_be_used_leaves_the_old_one_in_force(self, file: Path, broken: str):
+        sound = file.read_text()
+        with serving(file) as (process, connection):
+            file.write_text(broken)
+            said = reload(process)
+            assert f"not reloaded, the configuration in force stays: {file}: " in said
+            assert [decided(connection, word) for word in ("forbidden", "banned")] == ["block", "pass"]
+            file.write_text(sound)
+            forbid("banned", file.parent)
+            assert "not reloaded" not in reload(process)
+            assert [decided(connection, word) for word in ("forbidden", "banned")] == ["pass", "block"]
+
+    def test_no_request_is_dropped_meanwhile(self, file: Path):
+        """A stream goes on under the rules it began with; others run all the while."""
+        with FakeUpstream() as upstream:
+            write(
+                file, upstream={"kind": "openai", "base_url": upstream.url}, streaming={"window_chars": 50}
+            )
+            with serving(file) as (process, connection):
+                slow = http.client.HTTPConnection(connection.host, connection.port, timeout=30)
+                upstream.script.append(stream(["word "] * 40 + ["banned "] + ["word "] * 20, pause_s=0.02))
+                answer = post(slow, "Hello", stream=True)
+                first = answer.readline()
+                ending = threading.Event()
+                found: list[int] = []
+
+                def others() -> None:
+                    while not ending.is_set():
+                        other = http.client.HTTPConnection(connection.host, connection.port, timeout=30)
+                        reply = post(other, "Hello")
+                        found.append(reply.status)
+                        assert reply.read()
+                        other.close()
+
+                thread = threading.Thread(target=others)
+                thread.start()
+                forbid("banned", file.parent)
+                try:
+                    for _ in range(3):
+                        assert "not reloaded" not in reload(process)
+                    assert decided(connection, "banned") == "block"
+                finally:
+                    ending.set()
+                    thread.join()
+                whole = first + answer.read()
+                slow.close()
+                process.send_signal(signal.SIGTERM)
+                _, errors = process.communicate(timeout=30)
+        assert set(found) == {200}
+        assert whole.count(b"word ") == 60
+        assert whole.count(b"banned ") == 1
+        assert whole.endswith(b"data: [DONE]\n\n")
+        assert "Traceback" not in errors
+
+
+def test_an_answer_has_one_date_and_the_upstreams_stays(file: Path):
+    theirs = "Tue, 15 Nov 1994 08:12:31 GMT"
+    with FakeUpstream() as upstream:
+        write(file, upstream={"kind": "openai", "base_url": upstream.url})
+        with serving(file) as (_, connection):
+            kept = {"content-type": "application/json", "date": theirs, "server": "theirs"}
+            upstream.script.append(Say(completion("Fine."), headers=kept))
+            answer = post(connection, "Hello")
+            answer.read()
+            assert answer.headers.get_all("date") == [theirs]
+            assert answer.headers.get_all("server") == ["theirs"]
+            blocked = post(connection, "forbidden")
+            blocked.read()
+            (ours,) = blocked.headers.get_all("date")
+            assert abs(parsedate_to_datetime(ours).timestamp() - time.time()) < 60
+            assert blocked.headers.get_all("server") is None
 
 
 def test_the_server_does_not_write_down_who_asked_for_what():

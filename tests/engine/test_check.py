@@ -235,10 +235,18 @@ class TestFailRules:
     ):
         rules = FailRules(default, {code: own} if own else {})
         wanted = FailMode.CLOSED if code is FailureCode.AUTH else own or default
-        assert rules.mode(code) is wanted
+        assert rules.mode(code, "p") is wanted
 
     def test_the_default_is_closed(self):
-        assert {FailRules().mode(code) for code in FailureCode} == {FailMode.CLOSED}
+        assert {FailRules().mode(code, "p") for code in FailureCode} == {FailMode.CLOSED}
+
+    @pytest.mark.parametrize("code", list(FailureCode))
+    def test_the_rules_of_a_policy_stand_in_the_place_of_all_others(self, code: FailureCode):
+        own = FailRules(FailMode.OPEN, {FailureCode.TIMEOUT: FailMode.CLOSED})
+        rules = FailRules(FailMode.CLOSED, {FailureCode.MALFORMED: FailMode.CLOSED}, {"own": own})
+        closed = code in (FailureCode.TIMEOUT, FailureCode.AUTH)
+        assert rules.mode(code, "own") is (FailMode.CLOSED if closed else FailMode.OPEN)
+        assert rules.mode(code, "other") is FailMode.CLOSED
 
     @pytest.mark.anyio
     @pytest.mark.parametrize(("error", "code"), ERRORS, ids=lambda v: getattr(v, "value", type(v).__name__))

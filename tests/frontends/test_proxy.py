@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -87,6 +88,30 @@ async def ask(
 def proxy_of(allow: Iterable[str] = (), **options: Any) -> tuple[ProxyApp, Named, Named]:
     guarded, upstream = Named(b"guarded"), Named(b"upstream")
     return ProxyApp(guarded, upstream, allow=list(allow), **options), guarded, upstream
+
+
+@asynccontextmanager
+async def served(proxy: ProxyApp) -> AsyncIterator[None]:
+    """Start and end as a server does."""
+    started, ending = anyio.Event(), anyio.Event()
+    incoming = ["lifespan.startup"]
+
+    async def receive() -> Message:
+        if not incoming:
+            await ending.wait()
+            return {"type": "lifespan.shutdown"}
+        return {"type": incoming.pop()}
+
+    async def send(message: Message) -> None:
+        assert message["type"].endswith(".complete")
+        started.set()
+
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(proxy, {"type": "lifespan"}, receive, send)
+            await started.wait()
+            yield
+            ending.set()
 
 
 def code_of(sent: list[Message]) -> str:
@@ -341,9 +366,57 @@ class TestOwnRoutes:
         proxy, _, _ = proxy_of(probe=None if reachable is None else probe)
         assert (await ask(proxy, "/readyz", "GET"))[0]["status"] == status
 
-    @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+    async def test_ready_waits_for_the_warm_up_however_it_ends(self):
+        for error in (None, RuntimeError("the judge is down")):
+            going, asked = anyio.Event(), []
+
+            async def warm(going: anyio.Event = going, error: Exception | None = error) -> None:
+                await going.wait()
+                if error is not None:
+                    raise error
+
+            async def probe(asked: list[bool] = asked) -> bool:
+                asked.append(True)
+                return False
+
+            proxy, _, _ = proxy_of(warm=warm, probe=probe)
+            async with served(proxy):
+                waiting = await ask(proxy, "/readyz", "GET")
+                assert (waiting[0]["status"], waiting[1]["body"], asked) == (503, b"warming up", [])
+                assert (await ask(proxy, "/healthz", "GET"))[0]["status"] == 200
+                assert (await ask(proxy, CHAT))[1]["body"] == b"guarded"
+                going.set()
+                await proxy.warmed()
+                after = await ask(proxy, "/readyz", "GET")
+                assert (after[1]["body"], asked) == (b"the judge cannot be reached", [True])
+
+    async def test_the_end_does_not_wait_for_the_warm_up(self):
+        closed = []
+
+        async def close() -> None:
+            closed.append(True)
+
+        proxy, _, _ = proxy_of(warm=anyio.sleep_forever, closers=[close])
+        async with served(proxy):
+            assert (await ask(proxy, "/readyz", "GET"))[0]["status"] == 503
+        await proxy.warmed()
+        assert closed == [True]
+
+    async def test_metrics_are_shown_as_they_are(self):
+        proxy, guarded, upstream = proxy_of(metrics=lambda: (b"calls 1\n", "text/plain; version=1.0.0"))
+        sent = await ask(proxy, "/metrics", "GET")
+        assert (sent[0]["status"], sent[1]["body"]) == (200, b"calls 1\n")
+        assert dict(sent[0]["headers"])[b"content-type"] == b"text/plain; version=1.0.0"
+        assert (guarded.seen, upstream.seen) == ([], [])
+
+    async def test_without_metrics_their_path_is_like_any_other(self):
+        proxy, _, upstream = proxy_of()
+        sent = await ask(proxy, "/metrics", "GET")
+        assert (sent[0]["status"], code_of(sent), upstream.seen) == (403, "unguarded_path", [])
+
+    @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
     async def test_they_cannot_be_posted_to_nor_be_forwarded(self, path: str):
-        proxy, guarded, upstream = proxy_of(["/*"])
+        proxy, guarded, upstream = proxy_of(["/*"], metrics=lambda: (b"", "text/plain"))
         assert (await ask(proxy, path))[0]["status"] == 405
         assert (guarded.seen, upstream.seen) == ([], [])
 

@@ -78,7 +78,7 @@ def at(value: Any, address: Address) -> Any:
 
 
 def segments(conversation: Conversation) -> list[Segment]:
-    return [segment for turn in conversation.turns for segment in turn.segments]
+    return [s for turn in (*conversation.turns, *conversation.asides) for s in turn.segments]
 
 
 def read(message: Any) -> tuple[list[tuple[Address, Kind, str]], list[str]]:
@@ -481,8 +481,9 @@ class TestTextsOutsideTheMessages:
     def test_a_prediction_is_a_turn_of_its_own(self, content: Any, addresses: list[Address]):
         raw = body(user("hi"), prediction={"type": "content", "content": content})
         conversation = CHAT.read_request(raw).conversation
-        assert [turn.role for turn in conversation.turns] == ["user", "prediction"]
-        assert [s.address for s in conversation.turns[1].segments] == addresses
+        assert [turn.role for turn in conversation.turns] == ["user"]
+        assert [turn.role for turn in conversation.asides] == ["prediction"]
+        assert [s.address for s in conversation.asides[0].segments] == addresses
         assert all(at(orjson.loads(raw), s.address) == s.text for s in segments(conversation))
         assert conversation.unreadable == ()
 

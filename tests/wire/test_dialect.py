@@ -32,6 +32,7 @@ def test_the_protocol_asks_for_what_the_frontends_use():
     assert set(METHODS) == {
         "read_request",
         "edit",
+        "drop",
         "read_response",
         "refuse_choices",
         "refuse",

@@ -1,0 +1,148 @@
+"""One request's conversation, judged with the help of what is remembered of it.
+
+What may be remembered, and why, stands in ``guardrail.core.history``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, Literal
+
+import anyio
+
+from guardrail.core import history
+from guardrail.core.conversation import Conversation, Subject, Turn, chain
+from guardrail.core.decision import Decision, Failure
+from guardrail.core.history import Remembered
+from guardrail.core.policy import Action, Stage
+from guardrail.ports import HistoryCache
+
+if TYPE_CHECKING:
+    from guardrail.engine.check import GuardrailEngine
+
+__all__ = ["BlockedTurns", "Chat", "Memory"]
+
+BlockedTurns = Literal["drop", "block"]
+"""What becomes of a chat with a blocked turn: it goes on without the turn, or stays blocked."""
+
+_NOTHING: Final = Remembered()
+
+
+class Memory:
+    """A ``HistoryCache`` under one root; see ``guardrail.core.history.root``."""
+
+    __slots__ = ("_cache", "_root", "blocked_turns")
+
+    def __init__(self, cache: HistoryCache, root: str, blocked_turns: BlockedTurns) -> None:
+        self._cache = cache
+        self._root = root
+        self.blocked_turns = blocked_turns
+
+    async def longest(self, prefixes: list[str], least: int) -> tuple[int, Remembered]:
+        """The longest known prefix of more than ``least`` turns, else ``least`` turns and nothing known."""
+        lengths = range(len(prefixes) - 1, least, -1)
+        if lengths:
+            found = await self._cache.get_many([self._root + prefixes[length] for length in lengths])
+            for length, known in zip(lengths, found, strict=True):
+                if known is not None:
+                    return length, known
+        return least, _NOTHING
+
+    async def put(self, prefix: str, known: Remembered) -> None:
+        """Remember one prefix. Its client may be gone by now; that takes nothing back."""
+        with anyio.CancelScope(shield=True):
+            await self._cache.put(self._root + prefix, known)
+
+
+class Chat:
+    """One request's conversation. First ``check_input``, then ``answered`` for each answer delivered.
+
+    Without a ``memory`` all of it is judged. ``dropped`` are the turns that are not to be forwarded,
+    by place; ``forwarded`` is the conversation without them.
+    """
+
+    def __init__(
+        self, engine: GuardrailEngine, conversation: Conversation, lead: int, memory: Memory | None
+    ) -> None:
+        self._engine = engine
+        self._conversation = conversation
+        self._lead = lead
+        self._memory = memory
+        self._prefix = ""  # of the whole conversation
+        self._state: Remembered | None = None  # what is known of the whole conversation
+        self.dropped: tuple[int, ...] = ()
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it is of use to say what was ``answered``."""
+        return self._state is not None
+
+    @property
+    def forwarded(self) -> Conversation:
+        """The conversation as the model gets it, but for redactions."""
+        whole = self._conversation
+        if not self.dropped:
+            return whole
+        return Conversation(self._kept(len(whole.turns)), whole.unreadable, whole.asides)
+
+    async def check_input(self, *, decision_id: str, dialect: str) -> Decision:
+        """Judge what is not known yet, and record the decision about the whole."""
+        memory, whole = self._memory, self._conversation
+        if memory is None:
+            return await self._engine.check_input(whole, decision_id=decision_id, dialect=dialect)
+        prefixes = chain(whole.turns)
+        self._prefix = prefixes[-1]
+        start, known = await memory.longest(prefixes, self._lead)
+        self.dropped = known.dropped
+        new = whole.turns[start:]
+        if known.blocked and not new:
+            self._state = known
+            decision = Decision(Stage.INPUT, Action.BLOCK, unjudged=whole.unreadable, id=decision_id)
+            self._engine.record(decision, dialect, "", checks=0)
+            return decision
+        digest = "" if known.dropped else prefixes[start]
+        decision = await self._engine.check(
+            Subject(Stage.INPUT, self._kept(start), new + whole.asides, digest),
+            unjudged=whole.unreadable,
+            decision_id=decision_id,
+            dialect=dialect,
+            redacted=history.redactions(whole.turns, known),
+        )
+        self._state = self._after(decision, start, known)
+        if new and self._state is not None:
+            await memory.put(self._prefix, self._state)
+        return decision
+
+    async def answered(self, answer: Turn) -> None:
+        """Remember an answer as its client got it, be it a refusal."""
+        state, memory = self._state, self._memory
+        if state is None or memory is None:
+            return
+        if state.blocked:
+            state = Remembered(True, state.spans, (*state.dropped, len(self._conversation.turns)))
+        for form in history.forms(answer):
+            await memory.put(chain([form], self._prefix)[-1], state)
+
+    def _kept(self, end: int) -> tuple[Turn, ...]:
+        turns = self._conversation.turns[:end]
+        if not self.dropped:
+            return turns
+        return tuple(turn for index, turn in enumerate(turns) if index not in self.dropped)
+
+    def _after(self, decision: Decision, start: int, known: Remembered) -> Remembered | None:
+        """What is known of the whole conversation now; None when that is nothing for sure."""
+        whole = self._conversation
+        if failed(decision.findings):
+            return None
+        if decision.action is not Action.BLOCK:
+            return history.judged(whole.turns, decision.redactions, known)
+        by_verdict = any(f.acts and f.action is Action.BLOCK for f in decision.findings)
+        alone = start < len(whole.turns) and not whole.asides  # it is the turns that were blocked
+        if by_verdict and alone and self._memory and self._memory.blocked_turns == "drop":
+            return history.blocked(whole.turns, start, known)
+        return None
+
+
+def failed(findings: Iterable[object]) -> bool:
+    """Whether any check could not be made."""
+    return any(isinstance(finding, Failure) for finding in findings)

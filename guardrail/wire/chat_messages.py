@@ -1,0 +1,191 @@
+"""Chat messages as turns: what is text for the model, what cannot be read, what only names something."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from guardrail.core.conversation import Address, Conversation, Kind, Segment, Turn, json_path
+from guardrail.errors import UnreadableRequest
+
+__all__ = [
+    "ITEM_NAMES",
+    "ITEM_TEXTS",
+    "get",
+    "read_content",
+    "read_message",
+    "read_messages",
+    "read_name",
+    "read_structured",
+    "strangers",
+]
+
+_TEXT_PARTS: Final = {"text": "text", "refusal": "refusal", "input_text": "text"}
+_ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool"})
+_MESSAGE_TEXTS: Final = (
+    ("reasoning", Kind.REASONING),
+    ("reasoning_content", Kind.REASONING),
+    ("refusal", Kind.REFUSAL),
+    ("name", Kind.FIELD),
+)
+_Shape = Mapping[str, Any]
+_MESSAGE_SHAPE: Final[_Shape] = dict.fromkeys(
+    [
+        "role",
+        "content",
+        "name",
+        "refusal",
+        "reasoning",
+        "reasoning_content",
+        "reasoning_details",
+        "tool_calls",
+        "function_call",
+        "tool_call_id",
+    ]
+)
+# Names that chat templates write out for the model. A plain one says nothing; any other is judged.
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{0,64}")
+_Way = tuple[str, ...]
+ITEM_TEXTS: Final[Mapping[str, Sequence[tuple[_Way, Kind]]]] = {
+    "reasoning_details": ((("text",), Kind.REASONING), (("summary",), Kind.REASONING)),
+    "tool_calls": (
+        (("function", "arguments"), Kind.TOOL_ARGUMENTS),
+        (("custom", "input"), Kind.TEXT),
+    ),
+    "function_call": ((("arguments",), Kind.TOOL_ARGUMENTS),),
+}
+ITEM_NAMES: Final[Mapping[str, Sequence[_Way]]] = {
+    "reasoning_details": (("id",), ("type",), ("format",)),
+    "tool_calls": (("id",), ("type",), ("function", "name"), ("custom", "name")),
+    "function_call": (("name",),),
+}
+_ITEM_SHAPES: Final[Mapping[str, _Shape]] = {
+    "reasoning_details": dict.fromkeys(["id", "type", "format", "signature", "text", "summary"]),
+    "tool_calls": {
+        **dict.fromkeys(["id", "type"]),
+        "function": dict.fromkeys(["name", "arguments"]),
+        "custom": dict.fromkeys(["name", "input"]),
+    },
+    "function_call": dict.fromkeys(["name", "arguments"]),
+}
+
+
+def read_messages(messages: Sequence[Any], at: Address = ("messages",)) -> Conversation:
+    """A list of chat messages as a conversation. Raises ``UnreadableRequest``."""
+    unreadable: list[str] = []
+    turns = []
+    for index, message in enumerate(messages):
+        address = (*at, index)
+        if not isinstance(message, dict):
+            raise UnreadableRequest("a message is not an object", param=_param(address))
+        role = message.get("role")
+        if not isinstance(role, str):
+            raise UnreadableRequest("a message has no role", param=_param(address))
+        turns.append(Turn(role, read_message(message, address, unreadable)))
+    return Conversation(tuple(turns), tuple(unreadable))
+
+
+def _param(address: Address) -> str:
+    return json_path(address).removeprefix("$").removeprefix(".")
+
+
+def read_message(message: dict[str, Any], at: Address, unreadable: list[str]) -> tuple[Segment, ...]:
+    """The segments of a message; nearly every one holds a known role, a text and nothing else."""
+    content = message.get("content")
+    if isinstance(content, str) and message.get("role") in _ROLES:
+        others = sum(1 for value in message.values() if value)
+        if others <= 1 + (content != ""):
+            return (Segment(content, (*at, "content")),)
+    return tuple(_segments(message, at, unreadable))
+
+
+def _segments(message: dict[str, Any], at: Address, unreadable: list[str]) -> Iterator[Segment]:
+    yield from read_content(message.get("content"), (*at, "content"), unreadable)
+    for key, kind in _MESSAGE_TEXTS:
+        value = message.get(key)
+        if isinstance(value, str) and value:
+            yield Segment(value, (*at, key), kind)
+        elif value:
+            unreadable.append(json_path((*at, key)))
+    for key in ("role", "tool_call_id"):
+        yield from read_name(message, (key,), at, unreadable)
+    for key in ITEM_TEXTS:
+        if value := message.get(key):
+            yield from read_structured(key, value, (*at, key), unreadable)
+    unreadable.extend(strangers(message, _MESSAGE_SHAPE, at))
+
+
+def read_content(content: Any, at: Address, unreadable: list[str]) -> Iterator[Segment]:
+    """The texts of a content, a string or a list of parts. Raises ``UnreadableRequest``."""
+    if content is None:
+        return
+    if isinstance(content, str):
+        yield Segment(content, at)
+        return
+    if not isinstance(content, list):
+        raise UnreadableRequest("content is neither a string nor a list", param=_param(at))
+    for index, part in enumerate(content):
+        here = (*at, index)
+        if isinstance(part, str):
+            yield Segment(part, here)
+            continue
+        if not isinstance(part, dict):
+            raise UnreadableRequest("a content part is not an object", param=_param(here))
+        key = _TEXT_PARTS.get(str(part.get("type")))
+        text = part.get(key) if key else None
+        if key and isinstance(text, str):
+            yield Segment(text, (*here, key))
+            unreadable.extend(strangers(part, {"type": None, key: None, "cache_control": None}, here))
+        else:
+            unreadable.append(json_path(here))
+
+
+def read_structured(key: str, value: Any, at: Address, unreadable: list[str]) -> Iterator[Segment]:
+    """Reasoning details, tool calls and the old function call."""
+    items = value if isinstance(value, list) else [value]
+    for index, item in enumerate(items):
+        here = (*at, index) if isinstance(value, list) else at
+        texts = [(way, kind, get(item, *way)) for way, kind in ITEM_TEXTS[key]]
+        for way, kind, text in texts:
+            if isinstance(text, str):
+                yield Segment(text, (*here, *way), kind)
+        found = [text for _, _, text in texts if text is not None]
+        if not found or not all(isinstance(text, str) for text in found):
+            unreadable.append(json_path(here))
+        else:
+            unreadable.extend(strangers(item, _ITEM_SHAPES[key], here))
+        for way in ITEM_NAMES[key]:
+            yield from read_name(item, way, here, unreadable)
+
+
+def read_name(value: Any, way: _Way, at: Address, unreadable: list[str]) -> Iterator[Segment]:
+    """A name, where it is more than a name."""
+    name = get(value, *way)
+    if isinstance(name, str):
+        if not _PLAIN_NAME.fullmatch(name):
+            yield Segment(name, (*at, *way), Kind.FIELD)
+    elif isinstance(name, list | dict) and name:
+        unreadable.append(json_path((*at, *way)))
+
+
+def strangers(value: dict[str, Any], shape: _Shape, at: Address) -> Iterator[str]:
+    """The paths of fields that are not known and may hold text.
+
+    Raises ``UnreadableRequest`` for a known key in other letters: Go servers (Ollama) take it for the key.
+    """
+    for key, inner in value.items():
+        inside = shape.get(key)
+        if key not in shape and key.casefold() in shape:
+            raise UnreadableRequest("a key differs from a known one only in case", param=_param(at))
+        if inside and isinstance(inner, dict):
+            yield from strangers(inner, inside, (*at, key))
+        elif (inside or key not in shape) and inner and isinstance(inner, str | list | dict):
+            yield json_path((*at, key))
+
+
+def get(value: Any, *way: str) -> Any:
+    """What stands at the end of the way, through objects alone; None where it leads nowhere."""
+    for key in way:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
