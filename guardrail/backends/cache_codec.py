@@ -1,8 +1,9 @@
 """What goes into a shared cache: compact JSON with its version and age, signed where there is a secret.
 
-A value is ``version byte + mark + JSON``. The mark (16 bytes, with a secret only) is an HMAC-SHA256 over
-version, name and JSON, so a value counts under its own name alone. The JSON is a list: when it was
-written, in milliseconds since 1970, then the fields. Never pickle: who writes there could run code here.
+A value is ``version byte + mark + JSON``. The mark (16 bytes) is an HMAC-SHA256 over version, name and
+JSON, so a value counts under its own name alone; without a secret it only tells accidents. The JSON is
+a list: when it was written, in milliseconds since 1970, then the fields. Never pickle: who writes there
+could run code here.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class Seal:
 
         None for what we did not write: another version, another or no secret, another name, not JSON.
         """
-        start = 1 + (_MARK if self._secret else 0)
+        start = 1 + _MARK
         if value[:1] != _VERSION or len(value) > _MOST_BYTES:
             return None
         if not hmac.compare_digest(value[1:start], self._mark(name, value[start:])):
@@ -72,8 +73,6 @@ class Seal:
         return None
 
     def _mark(self, name: str, body: bytes) -> bytes:
-        if not self._secret:
-            return b""
         signed = b"%bvalue\n%b\n%b" % (_VERSION, name.encode(), body)
         return hmac.digest(self._secret, signed, "sha256")[:_MARK]
 

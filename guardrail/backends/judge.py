@@ -73,8 +73,9 @@ class JudgeSettings:
 class JudgeClassifier:
     """A ``Classifier`` over HTTP. The deadline is that of the cancel scope it is called in.
 
-    A field that the server refuses is left out from then on. Raises ``ConfigError`` for an address or
-    a key that cannot be one.
+    ``name`` is ``host:port``, for metrics and records; ``context_tokens`` the window that a prompt and its
+    answer share. A field that the server refuses is left out from then on. Raises ``ConfigError`` for an
+    address or a key that cannot be one.
     """
 
     def __init__(self, settings: JudgeSettings, outbound: Outbound | None = None) -> None:
@@ -98,12 +99,10 @@ class JudgeClassifier:
 
     async def reachable(self) -> bool:
         """Whether the judge's server answers at all, within two seconds."""
-        url = self._url + self._form.probe
         with anyio.move_on_after(2):
             try:
-                async with self._outbound.session().get(url, headers=self._headers) as response:
-                    return response.status < 500
-            except NETWORK_ERRORS:
+                return (await self._call(self._form.probe, None))[0] < 500
+            except Transient:
                 pass
         return False
 
@@ -130,14 +129,15 @@ class JudgeClassifier:
         One more for each field that turns out to be refused. Raises ``Transient`` or ``ClassifierError``.
         """
         enforce = self._settings.json_mode if json_mode is None else json_mode
-        prompt = system_text(self._preset, policy) + user
-        if self._preset.overflow == "cuts" and least_tokens(prompt) > self.context_tokens:
-            raise ClassifierRejected(
-                f"longer than the judge's {self.context_tokens} tokens", code=FailureCode.TOO_LONG
-            )
+        if self._preset.overflow == "cuts":
+            least = least_tokens(system_text(self._preset, policy) + user)
+            if least > self.context_tokens:
+                raise ClassifierRejected(
+                    f"longer than the judge's {self.context_tokens} tokens", code=FailureCode.TOO_LONG
+                )
         while True:
             body = self._form.write(self._question(policy, user, budget, enforce))
-            status, reply, retry_after = await self._post(orjson.dumps(body))
+            status, reply, retry_after = await self._call(self._form.path, orjson.dumps(body))
             refused = refused_field(status, reply, body)
             if refused is None:
                 return read_reply(status, reply, retry_after, self._form.read)
@@ -157,12 +157,13 @@ class JudgeClassifier:
             self._without,
         )
 
-    async def _post(self, body: bytes) -> tuple[int, bytes, str | None]:
-        """Status, body and retry-after of one call. Raises ``Transient``."""
+    async def _call(self, path: str, body: bytes | None) -> tuple[int, bytes, str | None]:
+        """Status, body and retry-after of one call; without a body it is a GET. Raises ``Transient``."""
         try:
-            async with self._outbound.session().post(
-                self._url + self._form.path,
-                data=upload(body),
+            async with self._outbound.session().request(
+                "GET" if body is None else "POST",
+                self._url + path,
+                data=None if body is None else upload(body),
                 headers=self._headers,
                 allow_redirects=False,
             ) as response:

@@ -89,7 +89,7 @@ class BreakerConfig(Model):
     """When an endpoint that fails is left alone."""
 
     failures: Count = Field(default=5, description="So many in a row open the breaker.")
-    open_s: Seconds = Field(default=10.0, description="How long it rests before one call tries it again.")
+    open_s: Seconds = Field(default=5.0, description="How long it rests before one call tries it again.")
 
 
 class HedgeConfig(Model):
@@ -98,7 +98,7 @@ class HedgeConfig(Model):
     quantile: Annotated[float, Field(ge=0.5, lt=1)] = Field(
         default=0.95, description="Of the latencies seen: later than this is slow."
     )
-    floor_s: Seconds = Field(default=0.2, description="Never earlier than this.")
+    floor_s: Seconds = Field(default=0.25, description="Never earlier than this.")
 
 
 class ClassifierConfig(JudgeConfig):

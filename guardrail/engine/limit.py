@@ -72,8 +72,7 @@ class ConcurrencyLimit:
     @property
     def saturated(self) -> bool:
         """Whether one more call would have to wait."""
-        line = self._line
-        return bool(line.waiting) or line.running >= int(self._limit)
+        return self._line.running >= int(self._limit)
 
     async def enter(self) -> float:
         """Take a place, waiting for it if need be. Returns the time, for ``leave``.
@@ -81,7 +80,7 @@ class ConcurrencyLimit:
         Raises ``ClassifierError`` (``overloaded``) instead of waiting in vain.
         """
         line = self._line
-        if not line.waiting and line.running < int(self._limit):
+        if line.running < int(self._limit):  # then nobody waits
             line.running += 1
         else:
             await self._wait(line)
@@ -113,7 +112,7 @@ class ConcurrencyLimit:
         try:
             await turn.wait()  # whoever sets it has counted us as running
         except BaseException:
-            if turn.is_set():
+            if turn.is_set():  # a task that is cancelled without a scope, by a server that ends
                 line.running -= 1
                 self._wake(line)
             else:

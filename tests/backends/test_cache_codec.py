@@ -76,8 +76,9 @@ class TestSeal:
     def test_another_secret_opens_nothing(self, writer: str, reader: str):
         assert Seal(reader).unpack("n", Seal(writer).pack("n", ["x"])) is None
 
-    def test_a_signed_value_counts_under_its_own_name_only(self):
-        seal = Seal("s")
+    @pytest.mark.parametrize("secret", ["", "s"])
+    def test_a_value_counts_under_its_own_name_only(self, secret: str):
+        seal = Seal(secret)
         assert seal.unpack("other", seal.pack("n", ["x"])) is None
 
     @given(st.integers(0, 200), st.integers(1, 255))
@@ -104,15 +105,23 @@ class TestSeal:
         now = 900.0
         assert seal.unpack("n", value) is None
 
+    @pytest.mark.parametrize("content", [{}, [], "x", ["now", 1], [None], [1.5], [9**17]])
+    def test_json_that_is_no_value_of_ours_is_a_miss(self, content: object):
+        body = orjson.dumps(content)
+        assert Seal().unpack("n", b"\x01" + Seal()._mark("n", body) + body) is None
+
     def test_another_version_and_what_is_too_long_are_misses(self):
         value = Seal().pack("n", ["x"])
         assert Seal().unpack("n", b"\x02" + value[1:]) is None
         assert Seal().unpack("n", Seal().pack("n", ["x" * 20_000])) is None
 
-    @given(st.binary())
-    def test_garbage_is_a_miss(self, garbage: bytes):
-        assert Seal("s").unpack("n", b"\x01" + garbage) is None
-        opened = Seal().unpack("n", b"\x01" + garbage)
+    @given(st.binary(), st.sampled_from(["", "s"]))
+    def test_garbage_is_a_miss(self, garbage: bytes, secret: str):
+        seal = Seal(secret)
+        assert seal.unpack("n", garbage) is None
+        assert seal.unpack("n", b"\x01" + garbage) is None
+        marked = b"\x01" + seal._mark("n", garbage) + garbage
+        opened = seal.unpack("n", marked)
         assert opened is None or isinstance(opened[1], list)
 
 

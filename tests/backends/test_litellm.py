@@ -436,9 +436,10 @@ class TestClassifier:
         assert found.label == "BAD"
 
     async def test_json_is_enforced_when_asked_and_the_second_reading_does_without(self):
-        with FakeServer(Say(completion("perhaps"))) as server, pytest.raises(MalformedVerdict):
+        with FakeServer(Say(completion("perhaps"))) as server:
             classifier = classifier_of(server, json_mode=True)
-            await classifier.classify(POLICY, subject_of(TEXT))
+            with pytest.raises(MalformedVerdict):
+                await classifier.classify(POLICY, subject_of(TEXT))
         first, second = [seen.json for seen in server.seen]
         assert first["response_format"]["json_schema"]["schema"] == schema(POLICY)
         assert "response_format" not in second

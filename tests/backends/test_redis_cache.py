@@ -157,9 +157,9 @@ async def test_what_contradicts_todays_front_matter_is_a_miss(
         b"\x01[]",
         b"\x01[1",
         b"\x80\x04N.",
-        b'\x01[9999999999999999,"OK",false,"j",null,[]]',
-        b'\x01["now","OK",false,"j",null,[]]',
-        b'\x02[1,"OK",false,"j",null,[]]',
+        Seal("other").pack("guardrail:v:k", ["OK", False, "j", None, []]),
+        Seal().pack("guardrail:v:another", ["OK", False, "j", None, []]),
+        Seal().pack("guardrail:v:k", ["OK", "no", "j", None, []]),
         b"\x01" + b"[" * 5000,
         b"\xff" * 100_000,
     ],
@@ -218,7 +218,10 @@ class TestHistory:
 
     async def test_a_verdict_is_no_history(self, redis: RedisServer, tiers: Make):
         await tiers().verdicts.put("k", VERDICT)
-        redis.admin.rename("guardrail:v:k", "guardrail:h:k")
+        value = Seal().pack(
+            "guardrail:h:k", Seal().unpack("guardrail:v:k", redis.admin.get("guardrail:v:k"))[1]
+        )
+        redis.admin.set("guardrail:h:k", value)
         assert await tiers().history.get_many(["k"]) == [None]
 
     async def test_it_ends_with_its_time(self, redis: RedisServer, tiers: Make):

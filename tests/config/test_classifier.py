@@ -57,4 +57,4 @@ def test_the_chain_is_off_until_asked_for_but_for_the_breaker_and_the_warm_up():
     config = ClassifierConfig()
     assert (config.hedge, config.escalation, config.fallback) == (None, None, None)
     assert config.warm_up
-    assert (config.breaker.failures, config.breaker.open_s) == (5, 10.0)
+    assert (config.breaker.failures, config.breaker.open_s) == (5, 5.0)

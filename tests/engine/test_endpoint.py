@@ -71,7 +71,10 @@ async def test_a_client_that_hangs_up_is_no_failure(deadline_s: float):
 
 @pytest.mark.parametrize(
     ("error", "raised"),
-    [(ClassifierUnavailable("gone"), ClassifierUnavailable), (ClassifierRejected("401"), ClassifierRejected)],
+    [
+        (ClassifierUnavailable("gone"), ClassifierUnavailable),
+        (ClassifierRejected("401"), ClassifierRejected),
+    ],
 )
 async def test_an_open_breaker_refuses_at_once_and_auth_stays_auth(
     error: ClassifierError, raised: type[ClassifierError]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 
 import anyio
@@ -181,7 +182,7 @@ STEPS = st.lists(
     st.one_of(
         st.just(("enter", 0, None)),
         st.tuples(st.just("leave"), st.integers(0, 30), st.sampled_from([None, *OVERLOAD])),
-        st.tuples(st.just("cancel"), st.integers(0, 30), st.none()),
+        st.tuples(st.sampled_from(["cancel", "kill"]), st.integers(0, 30), st.none()),
         st.just(("settle", 0, None)),
     ),
     max_size=80,
@@ -193,10 +194,15 @@ class Crowd:
 
     def __init__(self, limit: ConcurrencyLimit) -> None:
         self.limit = limit
-        self.scopes: dict[int, anyio.CancelScope] = {}
+        self.scopes: list[anyio.CancelScope] = []
+        self.tasks: list[asyncio.Task[None]] = []
         self.ends: dict[int, FailureCode | None] = {}
         self.inside: dict[int, anyio.Event] = {}
         self.shed = 0
+
+    def come(self) -> None:
+        self.scopes.append(anyio.CancelScope())
+        self.tasks.append(asyncio.create_task(self.call(len(self.tasks))))
 
     async def call(self, number: int) -> None:
         with self.scopes[number]:
@@ -223,30 +229,45 @@ class Crowd:
 def test_whatever_is_cancelled_no_place_is_lost_and_none_is_given_twice(steps):
     async def run() -> None:
         crowd = Crowd(ConcurrencyLimit(5, start=2, most_waiting=6))
-        limit, number = crowd.limit, 0
-        async with anyio.create_task_group() as group:
-            for what, index, end in steps:
-                running = limit.running
-                if what == "enter":
-                    crowd.scopes[number] = anyio.CancelScope()
-                    group.start_soon(crowd.call, number)
-                    number += 1
-                elif what == "cancel" and crowd.scopes:
-                    crowd.scopes[index % number].cancel()
-                elif what == "leave" and crowd.inside:
-                    chosen = sorted(crowd.inside)[index % len(crowd.inside)]
-                    crowd.ends[chosen] = end
-                    crowd.inside[chosen].set()
-                else:
-                    await settled()
-                    assert len(crowd.inside) == limit.running
-                await checkpoint()
-                crowd.check()
-                assert limit.running <= max(running, limit.limit)
-            for _ in range(number):
+        limit = crowd.limit
+        for what, index, end in steps:
+            running = limit.running
+            if what == "enter":
+                crowd.come()
+            elif what == "cancel" and crowd.scopes:
+                crowd.scopes[index % len(crowd.scopes)].cancel()
+            elif what == "kill" and crowd.tasks:
+                crowd.tasks[index % len(crowd.tasks)].cancel()
+            elif what == "leave" and crowd.inside:
+                chosen = sorted(crowd.inside)[index % len(crowd.inside)]
+                crowd.ends[chosen] = end
+                crowd.inside[chosen].set()
+            else:
                 await settled()
-                for event in crowd.inside.values():
-                    event.set()
+                assert len(crowd.inside) == limit.running
+            await asyncio.sleep(0)
+            crowd.check()
+            assert limit.running <= max(running, limit.limit)
+        while not all(task.done() for task in crowd.tasks):
+            await settled()
+            for event in crowd.inside.values():
+                event.set()
+        await asyncio.gather(*crowd.tasks, return_exceptions=True)
         assert (limit.load, limit.running, crowd.inside) == (0, 0, {})
 
     anyio.run(run)
+
+
+@pytest.mark.anyio
+async def test_a_task_that_is_killed_with_its_turn_in_hand_passes_it_on():
+    limit = ConcurrencyLimit(1)
+    first = await limit.enter()
+    killed, next_one = asyncio.create_task(limit.enter()), asyncio.create_task(limit.enter())
+    await settled()
+    limit.leave(first, FailureCode.MALFORMED)
+    killed.cancel()
+    await asyncio.wait([killed, next_one])
+    assert killed.cancelled()
+    assert (limit.running, limit.load) == (1, 1)
+    limit.leave(await next_one)
+    assert limit.load == 0

@@ -1,4 +1,4 @@
-"""The twin of guardrail/build.py: a configuration in, live objects that do what it says out."""
+"""The twin of guardrail/build/guard.py: a configuration in, live objects that do what it says out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import yaml
 
 from guardrail import GuardrailEngine
 from guardrail.backends.presets import PRESETS
-from guardrail.build import Guard, _judge_settings, build_guard, build_proxy, load_guard
+from guardrail.build import Guard, build_guard, build_proxy, load_guard
+from guardrail.build.guard import _judge_settings
 from guardrail.config import ClassifierConfig, Config, load_config
 from guardrail.core.conversation import Conversation, Segment, Turn
 from guardrail.core.decision import Decision
