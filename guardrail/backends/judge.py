@@ -19,7 +19,7 @@ import orjson
 
 from guardrail.backends.judge_replies import (
     Answer,
-    final_channel,
+    after_analysis,
     least_tokens,
     read_reply,
     refused_field,
@@ -180,9 +180,10 @@ class JudgeClassifier:
                 "give its server a larger context",
                 code=FailureCode.TRUNCATED,
             )
+        inline = self._preset.inline_reasoning
         verdict = read_answer(
             policy,
-            final_channel(answer.content, inline_reasoning=self._preset.inline_reasoning),
+            after_analysis(answer.content) if inline else answer.content,
             finish_reason=answer.finish_reason,
             judged=subject.read_text,
         )

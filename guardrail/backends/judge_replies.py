@@ -22,8 +22,8 @@ from guardrail.errors import (
 
 __all__ = [
     "Answer",
+    "after_analysis",
     "chat_answer",
-    "final_channel",
     "least_tokens",
     "read_reply",
     "refused_field",
@@ -58,8 +58,7 @@ _OFTEN_REFUSED: Final = {
     "session_id": "session_id",
 }
 _MAX_MESSAGE: Final = 600  # characters of an error that are looked at: some quote the whole request
-_TAGGED: Final = re.compile(r"\s*<(think|reasoning)>(.*)</\1>", re.DOTALL)
-_STRIPPED: Final = re.compile(r"\s*analysis(.*)assistantfinal", re.DOTALL)
+_ANALYSIS: Final = re.compile(r"\s*analysis.*assistantfinal", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,22 +225,16 @@ def _cached(value: dict[str, Any], usage: dict[str, Any]) -> int | None:
     return next((count for count in places if isinstance(count, int)), None)
 
 
-def final_channel(content: str | None, *, inline_reasoning: bool = False) -> str | None:
-    """``content`` without the reasoning that some servers leave at its front.
+def after_analysis(content: str | None) -> str | None:
+    """``content`` of Hugging Face's server, ``analysis…assistantfinal…``, without the reasoning in it.
 
-    Bedrock and gateways wrap it in ``<reasoning>`` or ``<think>``; ``inline_reasoning``: Hugging Face's
-    server writes ``analysis…assistantfinal…``. The judge's reasoning may quote the judged text, so where
-    the end of it could be two places nothing is taken away, and what is left is no verdict.
+    The reasoning may quote the judged text, so where the end of it could be two places nothing is taken
+    away, and what is left is no verdict.
     """
-    if not content:
+    if not content or content.count("assistantfinal") != 1:
         return content
-    end = _TAGGED.match(content)
-    if end and len(re.findall(rf"</?{end[1]}>", content)) == 2:
-        return content[end.end() :]
-    if inline_reasoning and content.count("assistantfinal") == 1:
-        end = _STRIPPED.match(content)
-        return content[end.end() :] if end else content
-    return content
+    analysis = _ANALYSIS.match(content)
+    return content[analysis.end() :] if analysis else content
 
 
 def least_tokens(prompt: str) -> float:

@@ -15,7 +15,6 @@ from typing import Any, Final
 import orjson
 
 from guardrail.backends.judge import JudgeSettings, sendable
-from guardrail.backends.judge_replies import final_channel
 from guardrail.backends.judge_requests import json_schema
 from guardrail.backends.prices import with_cost
 from guardrail.backends.retry import AGAIN, Transient, until_sound
@@ -191,9 +190,7 @@ class LiteLLMClassifier:
             content, finish = choice.message.content, choice.finish_reason
         except (AttributeError, IndexError):
             raise MalformedVerdict("the judge's answer is no chat completion") from None
-        verdict = read_answer(
-            policy, final_channel(content), finish_reason=finish, judged=subject.read_text
-        )
+        verdict = read_answer(policy, content, finish_reason=finish, judged=subject.read_text)
         return replace(
             verdict,
             judge=self._settings.model,

@@ -71,7 +71,7 @@ def _written(role: str, segments: Sequence[Segment]) -> str:
     parts = [f"\n{len(role)}:{role}:{len(segments)}"]
     for segment in segments:
         text, before = segment.text, segment.preceding
-        parts.append(f"\n{segment.kind.value}:{len(before)}:{before}:{len(text)}:{text}")
+        parts += ("\n", segment.kind, f":{len(before)}:", before, f":{len(text)}:", text)
     return "".join(parts)
 
 

@@ -13,7 +13,8 @@ A chat client sends the whole conversation with every turn. The theory of not ju
   entry that was evicted costs a check, never a hole.
 * Of a request only the turns behind the longest known prefix are judged, in one go, with the prefix as
   context. Only the whole conversation is remembered afterwards, not the prefixes in between: they were
-  judged with what follows them, which may have been what made them look harmless.
+  judged with what follows them, which may have been what made them look harmless. For the same reason
+  nothing is remembered of new turns that were judged together with a text beside the turns (an aside).
 * After a check that failed, open or closed, nothing is remembered: the next request judges again.
 * A conversation that was blocked by a verdict is remembered as *blocked*: its new turns are *dropped*.
   They, and the refusal that answered them, which is remembered as delivered after them, are neither
@@ -95,7 +96,7 @@ def root(policies: Iterable[tuple[Policy, str]], *rules: object) -> str:
 def judged(turns: Sequence[Turn], redacted: Iterable[Redaction], before: Remembered) -> Remembered:
     """What is known after all new turns were judged and none was blocked.
 
-    ``redacted`` are all redactions of the conversation, those known before included.
+    ``redacted`` are all redactions of the turns, those known before included.
     """
     places = {
         id(segment): (index, place)
@@ -103,10 +104,7 @@ def judged(turns: Sequence[Turn], redacted: Iterable[Redaction], before: Remembe
         for place, segment in enumerate(_texts(turn))
     }
     spans = tuple(
-        (*places[id(redaction.segment)], span)
-        for redaction in redacted
-        if id(redaction.segment) in places  # what stands beside the turns is new every time
-        for span in redaction.spans
+        (*places[id(redaction.segment)], span) for redaction in redacted for span in redaction.spans
     )
     return Remembered(False, spans, before.dropped)
 

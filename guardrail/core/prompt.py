@@ -51,12 +51,11 @@ _HIDDEN: Final = (
 )
 # All three signs also in the forms that NFKC folds to them, and in some that only look alike: no template
 # reads those, but the judge may.
-_BAR: Final = "[|\uff5c\uffe8\u01c0\u2223\u2502\u23d0\u2758]"
-_LESS: Final = "[<\ufe64\uff1c\u02c2\u1438\u2329\u276e\u27e8\u3008]"
+_BARS: Final = "|\uff5c\uffe8\u01c0\u2223\u2502\u23d0\u2758"
+_LESS: Final = "[<\ufe64\uff1c‹\u02c2\u1438\u2329\u276e\u27e8\u3008]"
 _MORE: Final = "[>\ufe65\uff1e\u02c3\u1433\u203a\u232a\u276f\u27e9\u3009]"
-_OPEN: Final = re.compile(f"{_LESS}(?={_HIDDEN}{_BAR})")
-_CLOSE: Final = re.compile(f"{_BAR}(?={_HIDDEN}{_MORE})")
-_AFTER_OPEN: Final = re.compile(f"(?<=‹)({_HIDDEN}){_BAR}")
+_OPEN: Final = re.compile(f"{_LESS}({_HIDDEN})[{_BARS}]")
+_CLOSE: Final = re.compile(f"[{_BARS}](?={_HIDDEN}{_MORE})")
 # Runs that tokenizers choke on, broken up in one pass each because they overlap: text without white space
 # (U+001C to U+001F are space for Python and text for llama.cpp), and white space with slashes in it
 # (llama.cpp's rule for punctuation swallows line ends and slashes). Only the start of a run is looked at,
@@ -81,10 +80,11 @@ def neutralise(text: str) -> str:
     more than 2,000 characters without a change between white space and the rest is interrupted:
     about 24,000 characters of one class crash llama.cpp's server (ggml-org/llama.cpp#27783).
     """
-    if "<" in text or not text.isascii():
-        text = _OPEN.sub("‹", text)
-        text = _AFTER_OPEN.sub(r"\1¦", text)
-        text = _CLOSE.sub("¦", text)
+    if text.isascii():
+        if "|" in text:
+            text = text.replace("<|", "‹¦").replace("|>", "¦>")
+    elif any(bar in text for bar in _BARS):
+        text = _CLOSE.sub("¦", _OPEN.sub(r"‹\1¦", text))
     return _broken_up(text)
 
 

@@ -16,7 +16,9 @@ Rules:
    about the load (the concurrency limit answers those), and a client that hangs up about nothing.
 4. Whatever a call brings home counts only in the era it set out in; each change of state begins an
    era. So calls that were under way when the breaker opened neither prolong the pause nor end it.
-5. Whoever enters must settle, once. A trial that is never settled would keep the breaker half open.
+5. A failure counts only when no call had a verdict since this one set out: an endpoint that answers
+   others meanwhile is not gone but slow, which is the limit's concern. A pause would make it worse.
+6. Whoever enters must settle, once. A trial that is never settled would keep the breaker half open.
 
 The last failure is kept as ``cause``: while a breaker is open by ``auth``, what it refuses is still a
 failure of class ``auth``, which no fail mode may open.
@@ -50,7 +52,18 @@ class Breaker:
     ``failures`` in a row open it for ``open_s`` seconds. ``clock`` gives seconds that never go back.
     """
 
-    __slots__ = ("_clock", "_count", "_era", "_failures", "_open_s", "_state", "_trial", "_until", "cause")
+    __slots__ = (
+        "_clock",
+        "_count",
+        "_era",
+        "_failures",
+        "_open_s",
+        "_state",
+        "_trial",
+        "_until",
+        "_verdicts",
+        "cause",
+    )
 
     def __init__(
         self, failures: int = 5, open_s: float = 5.0, clock: Callable[[], float] = time.monotonic
@@ -63,6 +76,7 @@ class Breaker:
         self._until = 0.0
         self._trial = False
         self._era = 0
+        self._verdicts = 0
         self.cause: FailureCode | None = None
 
     @property
@@ -79,32 +93,33 @@ class Breaker:
             return True
         return self.state is BreakerState.HALF_OPEN and not self._trial
 
-    def enter(self) -> int:
-        """A call sets out, which ``allows`` must permit. Returns its era, for ``settle``."""
+    def enter(self) -> tuple[int, int]:
+        """A call sets out, which ``allows`` must permit. Returns when, for ``settle``."""
         if self._state is not BreakerState.CLOSED:
             if self._state is BreakerState.OPEN:
                 self._turn(BreakerState.HALF_OPEN)
             self._trial = True
-        return self._era
+        return self._era, self._verdicts
 
-    def settle(self, era: int, error: FailureCode | None) -> None:
+    def settle(self, entered: tuple[int, int], error: FailureCode | None) -> None:
         """A call came to its end: None for a verdict, else why there is none."""
+        era, verdicts = entered
         if era != self._era:
             return
         self._trial = False
         if error is None:
             self._count = 0
+            self._verdicts += 1
             if self._state is BreakerState.HALF_OPEN:
                 self.cause = None
                 self._turn(BreakerState.CLOSED)
-        elif error in _FAILS:
+        elif error in _FAILS and verdicts == self._verdicts:
             self.cause = error
-            self._count += 1
-            if self._count >= self._failures or self._state is BreakerState.HALF_OPEN:
+            self._count += 1  # a trial's goes on the row that opened it
+            if self._count >= self._failures:
                 self._until = self._clock() + self._open_s
                 self._turn(BreakerState.OPEN)
 
     def _turn(self, state: BreakerState) -> None:
         self._state = state
         self._era += 1
-        self._count = 0

@@ -61,7 +61,7 @@ class Endpoint:
         if not self.breaker.allows:  # asked here, since it may have opened while we waited
             self.limit.leave(entered, outcome)
             raise self.resting()
-        era = self.breaker.enter()
+        set_out = self.breaker.enter()
         try:
             verdict = await self.classifier.classify(policy, subject)
         except ClassifierError as error:
@@ -75,7 +75,7 @@ class Endpoint:
             outcome = None
             return verdict
         finally:
-            self.breaker.settle(era, outcome)
+            self.breaker.settle(set_out, outcome)
             self.limit.leave(entered, outcome)
 
     def resting(self) -> ClassifierError:

@@ -131,15 +131,18 @@ class Chat:
 
     def _after(self, decision: Decision, start: int, known: Remembered) -> Remembered | None:
         """What is known of the whole conversation now; None when that is nothing for sure."""
-        whole = self._conversation
+        turns = self._conversation.turns
         if failed(decision.findings):
             return None
+        if start == len(turns):
+            return known if decision.action is not Action.BLOCK else None
+        if self._conversation.asides:  # which may have made the turns look harmless, or harmful
+            return None
         if decision.action is not Action.BLOCK:
-            return history.judged(whole.turns, decision.redactions, known)
+            return history.judged(turns, decision.redactions, known)
         by_verdict = any(f.acts and f.action is Action.BLOCK for f in decision.findings)
-        alone = start < len(whole.turns) and not whole.asides  # it is the turns that were blocked
-        if by_verdict and alone and self._memory and self._memory.blocked_turns == "drop":
-            return history.blocked(whole.turns, start, known)
+        if by_verdict and self._memory and self._memory.blocked_turns == "drop":
+            return history.blocked(turns, start, known)
         return None
 
 

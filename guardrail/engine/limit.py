@@ -3,12 +3,13 @@
 The limit follows TCP's rule (additive increase, multiplicative decrease). It starts small and doubles
 each round until it meets a sign of overload: a timeout, a 429, a shed call. Each such sign takes 30 %
 of it, once a round: calls that set out before the last cut say nothing new. After the first cut it
-grows by one a round. It grows only while it is what holds calls back, never above the ceiling, and
-never falls below one.
+grows by one a round. It grows only while it is what holds calls back, and while calls take less than
+three times as long as in the endpoint's best times: a server that queues them itself, as all do, shows
+nothing else before it is too late. It never passes the ceiling and never falls below one.
 
 In front of it stands a queue, first come, first served. A call is shed at once when the queue is full,
-or when its turn and a call of usual length would end after its deadline: such a call would only cost
-the judge an answer that nobody waits for.
+or when it could not well end before its deadline once its turn comes, and at its turn if that came
+late: such a call would only cost the judge an answer that nobody waits for, and so delay all others.
 
 ``anyio.CapacityLimiter`` is not used: several of the versions we allow lose tokens to cancelled
 waiters, or hand out too many when the limit rises while more are out (agronholm/anyio #947, #1170, #1223).
@@ -16,6 +17,7 @@ waiters, or hand out too many when the limit rises while more are out (agronholm
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -29,6 +31,9 @@ __all__ = ["ConcurrencyLimit"]
 
 _CUT: Final = 0.7  # as in CUBIC, RFC 9438 section 4.6
 _SMOOTH: Final = 0.1  # weight of one call in the usual length; about the last 20 calls count
+_SLOW: Final = 3.0  # times the best usual length; batching alone costs a GPU server less than that
+_ROOM: Final = 2.0  # usual lengths that a call must have left: about half of all calls take more than one
+_FORGET: Final = 1.001  # the best length creeps up by this each unhindered call, as models and texts change
 _OVERLOAD: Final = frozenset({FailureCode.TIMEOUT, FailureCode.RATE_LIMITED, FailureCode.OVERLOADED})
 
 
@@ -53,6 +58,8 @@ class ConcurrencyLimit:
         self._line = _Line()
         self._last_cut = -1.0  # below zero: never, so it still doubles
         self._usual_s = 0.0
+        self._best_s = math.inf
+        self._verdicts = 0
 
     @property
     def limit(self) -> int:
@@ -90,10 +97,7 @@ class ConcurrencyLimit:
         """Give the place back. ``error``: why there is no verdict (``internal``: the call was given up)."""
         line = self._line
         if error is None:
-            self._usual_s += _SMOOTH * (time.monotonic() - entered - self._usual_s)
-            if line.running >= int(self._limit):
-                step = 1.0 if self._last_cut < 0 else 1.0 / self._limit
-                self._limit = min(self._limit + step, self._ceiling)
+            self._learn(time.monotonic() - entered, line.running >= int(self._limit))
         elif error in _OVERLOAD and entered > self._last_cut:
             self._limit = max(1.0, self._limit * _CUT)
             self._last_cut = time.monotonic()
@@ -101,25 +105,47 @@ class ConcurrencyLimit:
         self._wake(line)
 
     async def _wait(self, line: _Line) -> None:
-        turns = (len(line.waiting) + 1) / self._limit + 1
-        late = anyio.current_time() + turns * self._usual_s > anyio.current_effective_deadline()
-        if late or len(line.waiting) >= self._most_waiting:
-            raise ClassifierError(
-                "too many checks wait for the judge; this one was not begun", code=FailureCode.OVERLOADED
-            )
+        deadline = anyio.current_effective_deadline()
+        ahead = (len(line.waiting) + 1) / self._limit
+        if len(line.waiting) >= self._most_waiting or self._too_late(deadline, ahead):
+            raise _shed()
         turn = anyio.Event()
         line.waiting.append(turn)
         try:
             await turn.wait()  # whoever sets it has counted us as running
+            if self._too_late(deadline):
+                raise _shed()
         except BaseException:
-            if turn.is_set():  # a task that is cancelled without a scope, by a server that ends
+            if turn.is_set():  # also for a task that is cancelled without a scope, by a server that ends
                 line.running -= 1
                 self._wake(line)
             else:
                 line.waiting.remove(turn)
             raise
 
+    def _too_late(self, deadline: float, ahead: float = 0.0) -> bool:
+        """Whether a call that comes after ``ahead`` others could not end in time, even if not quick."""
+        return anyio.current_time() + (ahead + _ROOM) * self._usual_s > deadline
+
+    def _learn(self, seconds: float, held_back: bool) -> None:
+        """From a verdict: how long calls take, and whether more of them at once would do."""
+        self._verdicts += 1
+        self._usual_s += max(_SMOOTH, 1 / self._verdicts) * (seconds - self._usual_s)
+        if held_back:
+            self._best_s = min(self._best_s, self._usual_s)
+            if self._usual_s <= _SLOW * self._best_s:
+                step = 1.0 if self._last_cut < 0 else 1.0 / self._limit
+                self._limit = min(self._limit + step, self._ceiling)
+        else:
+            self._best_s = min(self._best_s * _FORGET, self._usual_s)
+
     def _wake(self, line: _Line) -> None:
         while line.waiting and line.running < int(self._limit):
             line.running += 1
             line.waiting.popleft().set()
+
+
+def _shed() -> ClassifierError:
+    return ClassifierError(
+        "too many checks wait for the judge; this one was not begun", code=FailureCode.OVERLOADED
+    )

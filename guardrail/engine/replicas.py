@@ -86,11 +86,10 @@ class Replicas:
             if self._pace is not None:
                 self._pace.add(key, time.perf_counter() - started)
             return verdict
-        if (
-            failed.code not in _ELSEWHERE
-            or len(asked) > 1
-            or (second := self._choose(order, first)) is None
-        ):
+        if failed.code not in _ELSEWHERE or len(asked) > 1:
+            raise failed
+        second = self._choose(order, first)
+        if second is None:
             raise self._given_up(order, failed)
         step = _step(first, policy, started, failed.code)
         try:

@@ -10,9 +10,9 @@ interrupted (tool calls side by side).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
@@ -92,6 +92,9 @@ class Ready(NamedTuple, Generic[E, P]):
     halted: int = -1
 
 
+_UNCHANGED: Final[list[Any]] = []
+
+
 class _Queued(NamedTuple, Generic[E, P]):
     event: E | None
     places: list[tuple[P, _Lane, int]]  # each piece, its lane, and where in the lane it starts
@@ -103,7 +106,8 @@ class StreamedAnswer(Generic[E, P]):
     """One streamed answer. ``E`` is what the frontend queues as an event, ``P`` its pieces.
 
     ``on_ready`` is awaited whenever something may leave or a choice was halted. ``group`` runs the
-    checks: at most one per channel at a time.
+    checks: at most one per channel at a time, and at its end one beside it. ``split`` gives the events
+    that were read as one, each with its piece; nothing for an event that is one alone.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class StreamedAnswer(Generic[E, P]):
         group: TaskGroup,
         decision_id: str,
         on_ready: Callable[[], Awaitable[None]],
+        split: Callable[[E], Sequence[tuple[E, P]]] = lambda event: (),
     ) -> None:
         self._engine = engine
         self._context = conversation.turns
@@ -122,6 +127,7 @@ class StreamedAnswer(Generic[E, P]):
         self._group = group
         self._decision_id = decision_id
         self._on_ready = on_ready
+        self._split = split
         self._lanes: list[_Lane] = []
         self._open: dict[int, list[_Lane]] = {}  # by choice, the lanes that may get more text:
         self._open_whole: dict[int, list[_Lane]] = {}  # a stream may have very many that are closed
@@ -208,21 +214,40 @@ class StreamedAnswer(Generic[E, P]):
         out: list[Ready[E, P]] = []
         queue, halted = self._queue, self.halted
         while queue:
-            event, places, choices, end = queue[0]
+            event, places, _, end = queue[0]
             for piece, lane, start in places:
                 if piece.choice not in halted and not _free(piece, lane, start):
                     return out
-            queue.popleft()
-            dropped = tuple([c for c in choices if c in halted]) if halted else ()
-            texts = [
-                (piece, text)
-                for piece, lane, start in places
-                if lane.spans
-                and piece.choice not in halted
-                and (text := _redacted(piece.text, lane, start)) != piece.text
-            ]
-            out.append(Ready(event, texts, dropped, end))
+            queued = queue.popleft()
+            if halted or any(lane.spans for _, lane, _ in places):
+                out += [self._changed(one) for one in self._one_by_one(queued)]
+            else:
+                out.append(Ready(event, _UNCHANGED, (), end))
         return out
+
+    def _changed(self, queued: _Queued[E, P]) -> Ready[E, P]:
+        """One event without what was halted, and with what was redacted."""
+        texts = [
+            (piece, text)
+            for piece, lane, start in queued.places
+            if lane.spans
+            and piece.choice not in self.halted
+            and (text := _redacted(piece.text, lane, start)) != piece.text
+        ]
+        dropped = tuple([choice for choice in queued.choices if choice in self.halted])
+        return Ready(queued.event, texts, dropped, queued.halted)
+
+    def _one_by_one(self, queued: _Queued[E, P]) -> Iterator[_Queued[E, P]]:
+        """The events that were queued as one: a change touches them one by one."""
+        parts = self._split(queued.event) if queued.event is not None else ()
+        if not parts:
+            yield queued
+            return
+        start = queued.places[0][2] if queued.places else 0
+        for event, piece in parts:
+            places = [(piece, queued.places[0][1], start)] if queued.places else []
+            yield _Queued(event, places, queued.choices)
+            start += len(piece.text)
 
     def decision(self) -> Decision:
         """All checks so far as one decision: the strictest finding of each policy.

@@ -65,7 +65,7 @@ class StreamResponder:
         self._decoder = SseDecoder()
         self._lock = anyio.Lock(fast_acquire=True)
         self._answer: StreamedAnswer[StreamEvent, Delta] = StreamedAnswer(
-            engine, request.conversation, rules, group, before.id, self._flush
+            engine, request.conversation, rules, group, before.id, self._flush, self._split
         )
         self._waiting: list[bytes] = []  # events before the first text
         self._last: Event | None = None
@@ -80,8 +80,8 @@ class StreamResponder:
         """Take one body message."""
         if self._ended:
             return
-        for event in self._decoder.feed(message.get("body", b"")):
-            self._take(event)
+        for read in self._dialect.read_events(self._decoder.feed(message.get("body", b""))):
+            self._take(read)
             if self._answer.full:  # one message may bring far more text than may be held
                 await self._answer.room()
         if message.get("more_body", False):
@@ -91,7 +91,7 @@ class StreamResponder:
         self._complete = True
         rest = self._decoder.flush()
         if rest is not None:
-            self._take(rest)
+            self._take(self._dialect.read_event(rest))
         await self._drain()
         if not self._ended:
             await self._write(b"", last=True)
@@ -122,14 +122,17 @@ class StreamResponder:
             cancelled=not self._ended,
         )
 
-    def _take(self, event: Event) -> None:
-        read = self._dialect.read_event(event)
+    def _take(self, read: StreamEvent) -> None:
         self._answer.push(read, read.deltas, read.choices)
         if read.unreadable:
             for choice in read.choices:
                 self._answer.unreadable(choice, read.unreadable)
         for choice in read.finished:
             self._answer.finish(choice)
+
+    def _split(self, read: StreamEvent) -> list[tuple[StreamEvent, Delta]]:
+        parts = [self._dialect.read_event(event) for event in read.parts]
+        return [(part, part.deltas[0]) for part in parts]
 
     async def _drain(self) -> None:
         self._answer.finish_all()

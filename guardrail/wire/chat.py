@@ -7,7 +7,7 @@ Shapes: platform.openai.com/docs/api-reference/chat and the variants that server
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -40,7 +40,9 @@ from guardrail.wire.replies import (
 
 __all__ = ["ChatDialect"]
 
+MAX_RUN: Final = 16  # more in one would hold text longer than it must
 _DONE: Final = b"data: [DONE]\n\n"
+_NO_CHUNK: Final = "the upstream sent an event that is no chunk"
 # Fields of a request that hold no text for the model. All others are judged, or named as unjudged.
 _SILENT_FIELDS: Final = frozenset(
     [
@@ -216,15 +218,38 @@ class ChatDialect:
 
     def read_event(self, event: sse.Event) -> StreamEvent:
         """The text that one chunk adds. Raises ``UnreadableResponse``."""
-        if event.data is None or event.data.strip() == b"[DONE]":
-            return StreamEvent(event, ())
+        chunk = _chunk_in(event)
+        plain = _plain(chunk)
+        return self._read_chunk(event, chunk) if plain is None else _run([event], [plain[1]], plain[0])
+
+    def read_events(self, events: Sequence[sse.Event]) -> Iterator[StreamEvent]:
+        """As ``read_event``, with runs of chunks that hold nothing but text of one choice read as one."""
+        run: list[sse.Event] = []
+        texts: list[str] = []
+        choice = 0
+        for event in events:
+            try:
+                chunk = _chunk_in(event)
+            except UnreadableResponse:
+                if run:
+                    yield _run(run, texts, choice)
+                raise
+            plain = _plain(chunk)
+            if run and (plain is None or plain[0] != choice or len(run) == MAX_RUN):
+                yield _run(run, texts, choice)
+                run, texts = [], []
+            if plain is None:
+                yield self._read_chunk(event, chunk)
+            else:
+                choice = plain[0]
+                run.append(event)
+                texts.append(plain[1])
+        if run:
+            yield _run(run, texts, choice)
+
+    def _read_chunk(self, event: sse.Event, chunk: Any) -> StreamEvent:
         try:
-            chunk = orjson.loads(event.data)
             choices: Sequence[Any] = chunk.get("choices") or ()
-            if len(choices) == 1 and (text := _plain(choices[0])):
-                index = _index(choices[0])
-                delta = Delta(index, "content", Kind.TEXT, text, _FIRST_CONTENT)
-                return StreamEvent(event, (delta,), (), (), (index,))
             deltas: list[Delta] = []
             finished: list[int] = []
             unreadable: list[str] = []
@@ -238,8 +263,8 @@ class ChatDialect:
                 unreadable += strangers(choice, _CHOICE_SHAPE, ("choices", position))
                 if choice.get("finish_reason"):
                     finished.append(index)
-        except (orjson.JSONDecodeError, AttributeError, TypeError, KeyError, UnreadableRequest):
-            raise UnreadableResponse("the upstream sent an event that is no chunk") from None
+        except (AttributeError, TypeError, KeyError, UnreadableRequest):
+            raise UnreadableResponse(_NO_CHUNK) from None
         return StreamEvent(event, deltas, finished, unreadable, indexes)
 
     def edit_event(self, event: sse.Event, texts: Mapping[Address, str], dropped: Sequence[int]) -> bytes:
@@ -301,13 +326,48 @@ class ChatDialect:
         return openai_error(status, code, message, param)
 
 
-def _plain(choice: dict[str, Any]) -> str | None:
-    """The text of a chunk that carries nothing else, as nearly every one does."""
-    delta = choice.get("delta")
-    if delta and len(delta) == 1 and choice.keys() <= _PLAIN_CHOICE and not choice.get("finish_reason"):
-        text = delta.get("content")
-        return text if isinstance(text, str) else None
+def _chunk_in(event: sse.Event) -> Any:
+    """The chunk in an event; an empty one for a comment and ``[DONE]``. Raises ``UnreadableResponse``."""
+    data = event.data
+    if data is None:
+        return {}
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        if data.strip() == b"[DONE]":
+            return {}
+        raise UnreadableResponse(_NO_CHUNK) from None
+
+
+def _plain(chunk: Any) -> tuple[int, str] | None:
+    """Choice and text of a chunk that carries nothing else, as nearly every one does."""
+    try:
+        (choice,) = chunk["choices"]
+        delta, index = choice["delta"], choice.get("index", 0)
+        text = delta["content"]
+        if (
+            type(text) is str
+            and text
+            and type(index) is int
+            and len(delta) == 1
+            and choice.keys() <= _PLAIN_CHOICE
+            and not choice.get("finish_reason")
+        ):
+            return index, text
+    except (KeyError, TypeError, ValueError, AttributeError):
+        pass  # _read_chunk says what it is
     return None
+
+
+def _run(events: list[sse.Event], texts: list[str], choice: int) -> StreamEvent:
+    """Plain chunks of one choice as one event."""
+    whole, parts = events[0], events
+    if len(events) == 1:
+        parts = []
+    else:
+        whole = sse.Event(b"".join([event.raw for event in events]), events[-1].data)
+    delta = Delta(choice, "content", Kind.TEXT, "".join(texts), _FIRST_CONTENT)
+    return StreamEvent(whole, (delta,), (), (), (choice,), parts)
 
 
 def _whole(body: dict[str, Any], conversation: Conversation) -> Conversation:

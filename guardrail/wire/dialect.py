@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -52,13 +52,17 @@ class Delta(NamedTuple):
 
 
 class StreamEvent(NamedTuple):
-    """One event of a stream. ``choices`` are the indexes in it, ``finished`` those that end."""
+    """One event of a stream. ``choices`` are the indexes in it, ``finished`` those that end.
+
+    ``parts``: the events that were read as one, which adds the text of all to one channel.
+    """
 
     event: Event
     deltas: Sequence[Delta]
     finished: Sequence[int] = ()
     unreadable: Sequence[str] = ()
     choices: Sequence[int] = ()
+    parts: Sequence[Event] = ()
 
 
 class Dialect(Protocol):
@@ -92,6 +96,14 @@ class Dialect(Protocol):
 
     def read_event(self, event: Event) -> StreamEvent:
         """Raises ``UnreadableResponse``."""
+        ...
+
+    def read_events(self, events: Sequence[Event]) -> Iterator[StreamEvent]:
+        """As ``read_event``, with runs of events that add to one channel read as one (``parts``).
+
+        Such events come by the dozen in one read of a fast stream. Raises ``UnreadableResponse`` where
+        ``read_event`` would, after the events before.
+        """
         ...
 
     def edit_event(self, event: Event, texts: Mapping[Address, str], dropped: Sequence[int]) -> bytes:

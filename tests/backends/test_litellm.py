@@ -429,12 +429,6 @@ class TestClassifier:
             await classifier_of(f"http://127.0.0.1:{port}/v1").classify(POLICY, subject_of(TEXT))
         assert lost == [False] * 4
 
-    async def test_reasoning_that_bedrock_leaves_in_the_content_is_taken_away(self):
-        content = json.loads(verdict(1, "BAD"))["choices"][0]["message"]["content"]
-        with FakeServer(Say(completion(f"<reasoning>Bad.</reasoning>{content}"))) as server:
-            found = await classifier_of(server).classify(POLICY, subject_of(TEXT))
-        assert found.label == "BAD"
-
     async def test_json_is_enforced_when_asked_and_the_second_reading_does_without(self):
         with FakeServer(Say(completion("perhaps"))) as server:
             classifier = classifier_of(server, json_mode=True)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from guardrail.core.conversation import Conversation, Kind, Segment, Subject, Turn, json_path
+from guardrail.core.conversation import Conversation, Kind, Segment, Subject, Turn, chain, json_path
 from guardrail.core.policy import Stage
 
 TRUSTED = frozenset({"system", "developer"})
@@ -73,10 +73,43 @@ def test_segments_and_text_are_those_of_the_judged_turns_in_order():
     assert made.text == "a\nb\nc"
 
 
+def test_what_stands_beside_the_turns_is_judged_with_them():
+    made = Conversation((turn("system", "s"),), (), (turn("prediction", "p"),)).as_subject(TRUSTED)
+    assert (made.context, made.turns) == ((turn("system", "s"),), (turn("prediction", "p"),))
+
+
+def spoken(made: Subject) -> Subject:
+    """The subject without the empty texts of its context, which no judge can see."""
+    kept = [Turn(t.role, tuple(s for s in t.segments if s.text or s.preceding)) for t in made.context]
+    return Subject(made.stage, tuple(kept), made.turns)
+
+
+class TestChain:
+    @given(TURNS, TURNS)
+    def test_is_equal_as_far_as_the_turns_are_and_no_further(self, one, other):
+        same = 0
+        first, second = (spoken(Subject(Stage.INPUT, turns, ())).context for turns in (one, other))
+        while same < min(len(first), len(second)) and first[same] == second[same]:
+            same += 1
+        left, right = chain(one), chain(other)
+        assert left[: same + 1] == right[: same + 1]
+        assert not set(left[same + 1 :]) & set(right)
+
+    @given(TURNS, TURNS)
+    def test_goes_on_from_any_place(self, one, other):
+        assert chain(one)[:-1] + chain(other, chain(one)[-1]) == chain((*one, *other))
+
+    @given(SUBJECT)
+    def test_that_is_known_need_not_be_made_again(self, made):
+        known = Subject(made.stage, made.context, made.turns, chain(made.context)[-1])
+        assert known == made
+        assert known.digest() == made.digest()
+
+
 class TestDigest:
     @given(SUBJECT, SUBJECT)
     def test_differs_for_different_subjects(self, one, other):
-        assert (one.digest() == other.digest()) == (one == other)
+        assert (one.digest() == other.digest()) == (spoken(one) == spoken(other))
 
     @given(SUBJECT)
     def test_is_stable(self, made):

@@ -109,12 +109,25 @@ def test_a_call_from_before_it_opened_neither_ends_nor_prolongs_the_pause(late: 
     assert breaker.state is CLOSED
 
 
+def test_a_call_that_fails_while_others_get_verdicts_does_not_count():
+    """Ten slow calls time out; each saw somebody answered, so the endpoint is busy, not gone."""
+    breaker, _ = breaker_of()
+    for _ in range(10):
+        slow = breaker.enter()
+        calls(breaker, None)
+        breaker.settle(slow, FailureCode.TIMEOUT)
+    assert breaker.state is CLOSED
+    calls(breaker, *[FailureCode.TIMEOUT] * 3)
+    assert breaker.state is OPEN
+
+
 ACTIONS = st.lists(
     st.one_of(
         st.just("enter"),
         st.tuples(st.integers(0, 5), st.sampled_from([None, *FailureCode])),
         st.floats(0.1, 6.0),
     ),
+    min_size=20,
     max_size=60,
 )
 
@@ -122,8 +135,8 @@ ACTIONS = st.lists(
 @given(ACTIONS)
 def test_whatever_happens_a_pause_is_kept_and_one_trial_at_most_is_out(actions: list[object]):
     breaker, clock = breaker_of(failures=2)
-    out: list[int] = []
-    trials: set[int] = set()
+    out: list[tuple[int, int]] = []
+    trials: set[tuple[int, int]] = set()
     opened_at: float | None = None
     for action in actions:
         if isinstance(action, float):

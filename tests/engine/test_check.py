@@ -391,6 +391,104 @@ class TestCache:
         await engine.check_input(HELLO)
         assert cache.stored == []
 
+    @pytest.mark.parametrize(("ttl_s", "kept"), [(None, 1), (60.0, 1), (0.0, 0), (0, 0)])
+    async def test_a_policy_may_forbid_it(self, ttl_s: float | None, kept: int):
+        cache = CountingCache()
+        await engine_of(ScriptedClassifier(), policy(cache_ttl_s=ttl_s), cache=cache).check_input(HELLO)
+        assert len(cache.stored) == kept
+
+
+class TestLastResort:
+    """Rules that are asked where a check failed: they condemn, and never acquit."""
+
+    pytestmark = pytest.mark.anyio
+
+    @pytest.mark.parametrize("mode", list(FailMode))
+    @pytest.mark.parametrize("action", [Action.FLAG, Action.REDACT, Action.BLOCK])
+    async def test_what_it_finds_stands_beside_the_failure(self, mode: FailMode, action: Action):
+        rules = ScriptedClassifier([("hello", "BAD")])
+        engine = engine_of(
+            Raising({"p": ClassifierUnavailable("down")}),
+            policy(action=action),
+            policy("sound"),
+            last_resort=rules,
+            on_error={Stage.INPUT: FailRules(mode)},
+        )
+        decision = await engine.check_input(HELLO)
+        assert [asked.id for asked, _ in rules.asked] == ["p"]
+        assert failures(decision) == {"p": FailureCode.UNAVAILABLE}
+        assert verdicts(decision) == {"p": "BAD", "sound": "SAFE"}
+        assert set(decision.degraded) == {"p=unavailable", "p=reduced-coverage"}
+        assert decision.action is (action if mode is FailMode.OPEN else Action.BLOCK)
+        assert decision.unavailable is (mode is FailMode.CLOSED and action is not Action.BLOCK)
+
+    @pytest.mark.parametrize("rules", [ScriptedClassifier(), Raising({"p": ValueError("broken")})])
+    async def test_that_it_finds_nothing_or_breaks_changes_nothing(self, rules: Any):
+        engine = engine_of(Raising({"p": ClassifierTimeout("slow")}), policy(), last_resort=rules)
+        decision = await engine.check_input(HELLO)
+        assert (decision.action, decision.unavailable) == (Action.BLOCK, True)
+        assert [type(f) for f in decision.findings] == [Failure]
+
+    async def test_it_is_asked_after_the_deadline_too(self):
+        engine = engine_of(
+            ScriptedClassifier(delay_s=BOUND_S * 10),
+            policy(),
+            last_resort=ScriptedClassifier([("hello", "BAD")], delay_s=0.01),
+            timeout_s=0.01,
+        )
+        with anyio.fail_after(BOUND_S):
+            decision = await engine.check_input(HELLO)
+        assert verdicts(decision) == {"p": "BAD"}
+        assert not decision.unavailable
+
+    async def test_its_verdict_is_never_cached(self):
+        cache = CountingCache()
+        engine = engine_of(
+            Raising({"p": ClassifierTimeout("slow")}),
+            policy(),
+            last_resort=ScriptedClassifier([("hello", "BAD")]),
+            cache=cache,
+        )
+        await engine.check_input(HELLO)
+        assert cache.stored == []
+
+
+@dataclass
+class Watching:
+    seen: list[tuple[Stage, Finding]] = field(default_factory=list)
+    broken: bool = False
+
+    def finding(self, stage: Stage, finding: Finding) -> None:
+        self.seen.append((stage, finding))
+        if self.broken:
+            raise RuntimeError("secret text")
+
+
+class TestObservers:
+    pytestmark = pytest.mark.anyio
+
+    async def test_get_every_finding_cached_and_failed_ones_included(self):
+        watching = Watching()
+        engine = engine_of(
+            Raising({"down": ClassifierUnavailable("down")}),
+            policy("ok"),
+            policy("down"),
+            cache=MemoryCache(),
+            observers=[watching],
+        )
+        decisions = [await engine.check_input(HELLO) for _ in range(2)]
+        told = [(stage, finding.policy.id) for stage, finding in watching.seen]
+        assert told == [(Stage.INPUT, "ok"), (Stage.INPUT, "down")] * 2
+        assert {id(f) for _, f in watching.seen} == {id(f) for d in decisions for f in d.findings}
+
+    async def test_a_broken_one_stops_neither_the_answer_nor_the_others(self, caplog: Any):
+        broken, sound = Watching(broken=True), Watching()
+        engine = engine_of(ScriptedClassifier(), policy("a"), policy("b"), observers=[broken, sound])
+        assert (await engine.check_input(HELLO)).action is Action.PASS
+        assert (len(broken.seen), len(sound.seen)) == (1, 2)
+        assert "observer Watching failed: RuntimeError" in caplog.text
+        assert "secret text" not in caplog.text
+
 
 class TestSharedCalls:
     """Identical checks in flight share one call; see also the twin of single_flight.py."""

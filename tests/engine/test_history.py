@@ -493,13 +493,27 @@ class TestWhatIsJudgedAgain:
 
     async def test_is_a_prediction_with_every_request(self):
         house = House()
+        await house.send([user("hi")])
+        assert house.judge.new() == once(0)
         for text in ("calm", "calm", "bad"):
             answer, _ = await house.send([user("hi")], prediction={"type": "content", "content": text})
+            assert house.judge.new() == once(-1)
         assert answer == assistant(REFUSAL)
-        assert house.judge.new() == [*once(0, -1), *once(-1), *once(-1)]
-        assert house.upstream.got == [[user("hi")]] * 2
+        assert house.upstream.got == [[user("hi")]] * 3
         await house.send([user("hi"), assistant(REFUSAL), user("so")])  # the turn was not what was blocked
         assert house.judge.new() == once(1, 2)
+        _, headers = await house.send([user("hi")], prediction={"type": "content", "content": "my pii"})
+        assert headers[b"x-guardrail-decision"] == b"redact"
+        assert b"pii" not in house.upstream.raw
+
+    @pytest.mark.parametrize("text", ["calm", "bad"])
+    async def test_is_what_was_judged_together_with_a_prediction(self, text: str):
+        house = House()
+        for _ in range(2):
+            await house.send([user("hi")], prediction={"type": "content", "content": text})
+            assert house.judge.new() == once(0, -1)
+        await house.send([user("hi")])
+        assert house.judge.new() == once(0)
 
 
 @pytest.mark.anyio
@@ -623,16 +637,17 @@ class Sending:
     steps: list[tuple[Any, ...]]
     answer: str
     stream: bool
-    down: bool
+    down: frozenset[Stage]
     forgets: bool
 
 
+UP: frozenset[Stage] = frozenset()
 SENDINGS = st.builds(
     Sending,
     st.lists(STEPS, min_size=1, max_size=3),
     st.sampled_from(("fine", "some pii", "bad answer", "so it is")),
     st.booleans(),
-    st.integers(0, 5).map(lambda n: n == 5),
+    st.integers(0, 8).map(lambda n: frozenset({6: [Stage.INPUT], 7: [Stage.OUTPUT], 8: Stage}.get(n, ()))),
     st.integers(0, 9).map(lambda n: n == 9),
 )
 
@@ -687,18 +702,19 @@ async def drive(sendings: list[Sending]) -> None:
             for key in list(house.store._entries)[::2]:
                 del house.store._entries[key]
         house.upstream.answer = {"content": sending.answer}
-        house.judge.down = frozenset(Stage) if sending.down else frozenset()
+        house.judge.down = sending.down
         before = len(house.upstream.got)
         now = plain(messages)
         answer, headers = await house.send(messages, stream=sending.stream)
         calls = house.judge.new()
-        if calls and not sending.down:
+        failing = Stage.INPUT in sending.down
+        if calls and not failing:
             assert [policy for policy, _ in calls] == list(EACH)
             assert calls[0][1] == calls[1][1]
             oracle.judged.append((now, set(calls[0][1])))
-        failed_open = sending.down and bool(calls)
+        failed_open = failing and bool(calls)
         for forwarded in house.upstream.got[before:]:
-            places = placed(messages, forwarded, failed_open=failed_open)
+            places = placed(messages, forwarded)
             assert len(messages) - len(places) == int(headers.get(b"x-guardrail-dropped-turns", 0))
             if failed_open:
                 continue
@@ -709,10 +725,11 @@ async def drive(sendings: list[Sending]) -> None:
             event("forwarded with turns dropped" if len(places) < len(messages) else "forwarded whole")
         if answer is not None:
             messages.append(assistant(answer.get("content", "")))
-            oracle.delivered.append(plain(messages))
+            if Stage.OUTPUT not in sending.down:
+                oracle.delivered.append(plain(messages))
 
 
-def placed(messages: list[Said], forwarded: list[Said], *, failed_open: bool) -> list[int]:
+def placed(messages: list[Said], forwarded: list[Said]) -> list[int]:
     """Where in the client's list each forwarded message stands: in order, redacted or as it was."""
     places: list[int] = []
     at = 0
@@ -731,11 +748,11 @@ class TestAnyChat:
     @given(st.lists(SENDINGS, min_size=2, max_size=12))
     @example(
         [
-            Sending([("say", "bad")], "fine", False, False, False),
-            Sending([("say", "hi")], "some pii", True, False, True),
-            Sending([("tool", "bad")], "fine", False, False, False),
-            Sending([("say", "so")], "bad answer", True, True, False),
-            Sending([("say", "my pii")], "fine", True, False, False),
+            Sending([("say", "bad")], "fine", False, UP, False),
+            Sending([("say", "hi")], "some pii", True, UP, True),
+            Sending([("tool", "bad")], "fine", False, UP, False),
+            Sending([("say", "so")], "bad answer", True, frozenset(Stage), False),
+            Sending([("say", "my pii")], "fine", True, UP, False),
         ]
     )
     def test_nothing_is_forwarded_that_was_not_judged_here_or_delivered_and_nothing_blocked(

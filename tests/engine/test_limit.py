@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from guardrail.engine.limit import ConcurrencyLimit
 from guardrail.errors import ClassifierError, FailureCode
 
+SECOND = 1.0
 OVERLOAD = (FailureCode.TIMEOUT, FailureCode.RATE_LIMITED, FailureCode.OVERLOADED)
 
 
@@ -32,7 +33,7 @@ class TestSize:
             for _ in range(sizes[-1]):
                 while not limit.saturated:
                     places.append(await limit.enter())
-                limit.leave(places.popleft())
+                limit.leave(places.popleft() - SECOND)
             sizes.append(limit.limit)
         assert sizes == [4, 8, 16, 20, 20]
 
@@ -43,14 +44,31 @@ class TestSize:
             places = [await limit.enter() for _ in range(3)]
             assert limit.saturated
             for place in places:
-                limit.leave(place)
+                limit.leave(place - SECOND)
         assert limit.limit == 3
 
     async def test_it_does_not_grow_while_it_holds_nobody_back(self):
         limit = ConcurrencyLimit(64, start=4)
         for _ in range(50):
-            limit.leave(await limit.enter())
+            limit.leave((await limit.enter()) - SECOND)
         assert limit.limit == 4
+
+    async def test_it_does_not_grow_while_calls_take_three_times_as_long_as_at_best(self):
+        limit = ConcurrencyLimit(64, start=1)
+        for _ in range(4):
+            limit.leave((await limit.enter()) - SECOND)
+        assert limit.limit == 2  # one more, then nothing held it back
+        sizes = []
+        for length in (2.9, 4.0, 4.0, 4.0, 1.0, 1.0):
+            for _ in range(30):
+                limit._usual_s = length  # as after many such calls
+                limit._limit = float(limit.limit)
+                places = [await limit.enter() for _ in range(limit.limit)]
+                limit.leave(places.pop() - length * SECOND)
+                for place in places:
+                    limit.leave(place, FailureCode.MALFORMED)
+            sizes.append(limit.limit)
+        assert sizes == [32, 32, 32, 32, 62, 64]
 
     @pytest.mark.parametrize("code", OVERLOAD)
     async def test_a_sign_of_overload_cuts_it_once_a_round(self, code: FailureCode):
@@ -79,7 +97,7 @@ class TestSize:
         grown = []
         for _ in range(3):
             places = [await limit.enter() for _ in range(limit.limit)]
-            limit.leave(places.pop())
+            limit.leave(places.pop() - SECOND)
             for place in places:
                 limit.leave(place, FailureCode.INTERNAL)
             grown.append(limit.limit)
@@ -139,15 +157,34 @@ class TestQueue:
         limit = ConcurrencyLimit(1)
         limit._usual_s = 2.0
         place = await limit.enter()
-        with anyio.fail_after(3.9):  # one call before us, then ours: four seconds
+        with anyio.fail_after(5.9):  # one call before us, then room for two like it: six seconds
             assert await refused(limit) is FailureCode.OVERLOADED
-        with anyio.fail_after(4.1):
+        with anyio.fail_after(6.1):
             async with anyio.create_task_group() as group:
                 group.start_soon(limit.enter)
                 await settled()
                 assert limit.load == 2
                 limit.leave(place, FailureCode.MALFORMED)
         assert limit.running == 1
+
+    async def test_a_call_whose_turn_comes_late_is_shed_and_passes_it_on(self):
+        limit = ConcurrencyLimit(1)
+        place = await limit.enter()
+        codes = []
+
+        async def late() -> None:
+            with anyio.fail_after(10):
+                codes.append(await refused(limit))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(late)
+            await settled()
+            group.start_soon(limit.enter)
+            await settled()
+            limit._usual_s = 6.0
+            limit.leave(place, FailureCode.MALFORMED)
+        assert codes == [FailureCode.OVERLOADED]
+        assert limit.load == limit.running == 1
 
     async def test_a_free_place_is_given_whatever_the_deadline(self):
         limit = ConcurrencyLimit(1)
@@ -161,8 +198,12 @@ class TestQueue:
         for code in FailureCode:
             limit.leave((await limit.enter()) - 100, code)
         assert limit._usual_s == 0.0
+        limit.leave((await limit.enter()) - 30.0)  # the server loads its model
+        for _ in range(9):
+            limit.leave((await limit.enter()) - SECOND)
+        assert limit._usual_s == pytest.approx(3.9, rel=0.01)  # the mean
         for _ in range(60):
-            limit.leave((await limit.enter()) - 1.0)
+            limit.leave((await limit.enter()) - SECOND)
         assert limit._usual_s == pytest.approx(1.0, rel=0.01)
 
     async def test_each_event_loop_has_a_line_of_its_own(self):
@@ -185,7 +226,8 @@ STEPS = st.lists(
         st.tuples(st.sampled_from(["cancel", "kill"]), st.integers(0, 30), st.none()),
         st.just(("settle", 0, None)),
     ),
-    max_size=80,
+    min_size=30,  # shorter ones seldom fill the queue
+    max_size=100,
 )
 
 

@@ -180,6 +180,16 @@ class TestFailover:
             await replicas.classify(POLICY, SUBJECT)
         assert asked(endpoints) == [1, 1, 0, 0]
 
+    async def test_the_one_that_failed_is_not_asked_again_where_the_other_rests(self):
+        replicas, endpoints = replicas_of("ab")
+        for _ in range(5):
+            endpoints[1].breaker.settle(endpoints[1].breaker.enter(), FailureCode.UNAVAILABLE)
+        script(endpoints[0], ClassifierError("late", code=FailureCode.TIMEOUT))
+        with pytest.raises(ClassifierError) as caught:
+            await replicas.classify(POLICY, SUBJECT)
+        assert caught.value.code is FailureCode.TIMEOUT
+        assert asked(endpoints) == [1, 0]
+
     async def test_a_single_one_is_asked_once(self):
         replicas, endpoints = replicas_of("a")
         failure = ClassifierUnavailable("gone")
@@ -279,15 +289,19 @@ class TestHedging:
         assert scope.cancelled_caught
         assert asked(endpoints) == [23, 2]
 
-    async def test_a_saturated_endpoint_gets_no_rival(self):
+    @pytest.mark.parametrize("running", [7, 8])
+    async def test_a_saturated_endpoint_gets_no_rival(self, running: int):
         replicas, endpoints = await self.taught("ab")
-        for _ in range(8):
+        for endpoint in endpoints:
+            for _ in range(7):  # as busy as each other, so that both may be chosen
+                await endpoint.limit.enter()
+        if running == 8:
             await endpoints[1].limit.enter()
-            await endpoints[0].limit.enter()  # as busy, so that both may be chosen
-        endpoints[0].limit.leave(0.0, FailureCode.INTERNAL)
         with anyio.move_on_after(0.1):
             await replicas.classify(POLICY, SUBJECT)
-        assert asked(endpoints) == [21, 0]
+        assert asked(endpoints) == [21, 8 - running]
+        assert replicas._pace is not None
+        assert [replicas._pace.spend() for _ in range(3)].count(True) == running - 6  # of two
 
     async def test_a_quick_failure_goes_elsewhere_as_without_hedging(self):
         replicas, endpoints = await self.taught("abc")

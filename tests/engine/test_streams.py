@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail.core.conversation import Conversation, Kind, Segment, Subject, Turn
+from guardrail.core.conversation import Conversation, Kind, Segment, Subject, Turn, chain
 from guardrail.core.decision import Decision, Failure
 from guardrail.core.policy import Action, FailMode, LabelRule, Mode, Policy, Stage
 from guardrail.core.redaction import Span
@@ -22,6 +22,7 @@ from guardrail.core.verdict import Verdict
 from guardrail.engine.check import FailRules, GuardrailEngine
 from guardrail.engine.streams import Ready, StreamedAnswer, StreamRules
 from guardrail.errors import ClassifierUnavailable, FailureCode
+from guardrail.testing import ScriptedClassifier
 
 BOUND_S = 5.0
 LABELS = {
@@ -728,12 +729,47 @@ class TestDecision:
             assert finding.code is FailureCode.UNAVAILABLE
             assert c.answer.decision().degraded == ("p=unavailable",)
 
+    @pytest.mark.parametrize("words", [["DOWN .......", "HMM ......."], ["HMM .......", "DOWN ......."]])
+    async def test_nor_is_a_stricter_verdict_beside_it(self, words: list[str]):
+        rules = {Stage.OUTPUT: FailRules(FailMode.OPEN)}
+        async with client(StreamRules(10, 0, 100), on_error=rules) as c:
+            for word in words:
+                await c.say(Bit(word))
+            await c.end()
+            decision = c.answer.decision()
+            assert decision.action is Action.FLAG
+            assert {type(f): f.action for f in decision.findings} == {
+                Verdict: Action.FLAG,
+                Failure: Action.PASS,
+            }
+            assert decision.degraded == ("p=unavailable",)
+
+    async def test_what_a_last_resort_finds_hides_no_failure(self):
+        rules = {Stage.OUTPUT: FailRules(FailMode.OPEN)}
+        resort = ScriptedClassifier([("DOWN", "BLK")])
+        async with client(on_error=rules, last_resort=resort) as c:
+            await c.say(Bit("DOWN"))
+            await c.end()
+            decision = c.answer.decision()
+            assert (decision.action, decision.unavailable) == (Action.BLOCK, False)
+            assert set(decision.degraded) == {"p=unavailable", "p=reduced-coverage"}
+
     async def test_nothing_said_is_nothing_decided(self):
         async with client() as c:
             await c.say(choices=[0])
             await c.end()
             assert c.answer.decision() == Decision(Stage.OUTPUT, Action.PASS, id="gr-1")
             assert (c.answer.text, c.answer.checks) == ("", 0)
+
+    async def test_the_conversation_is_digested_once(self):
+        async with client() as c:
+            for text in ("all fine ..", "fine again .."):
+                await c.say(Bit(text))
+            await c.end()
+            digests = [subject.context_digest for subject in c.judge.asked]
+            assert len(digests) > 1
+            assert {id(digest) for digest in digests} == {id(digests[0])}
+            assert digests[0] == chain(TALK.turns)[-1]
 
     async def test_the_judged_text_is_kept_for_the_record(self):
         async with client() as c:

@@ -534,8 +534,9 @@ class TestRedaction:
             LAST,
             DONE,
         ]
-        sent = await drive(streaming(*parts), rules=StreamRules())
-        assert whole(sent) == b"".join(parts).replace(MAIL.encode(), b"[REDACTED:HIDE]")
+        for reads in (parts, [b"".join(parts)]):  # one by one, and all in one read
+            sent = await drive(streaming(*reads), rules=StreamRules())
+            assert whole(sent) == b"".join(parts).replace(MAIL.encode(), b"[REDACTED:HIDE]")
 
     async def test_the_log_probabilities_of_a_redacted_chunk_go(self):
         part = json.loads(chunk({"content": MAIL}).removeprefix(b"data: "))

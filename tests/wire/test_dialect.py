@@ -37,6 +37,7 @@ def test_the_protocol_asks_for_what_the_frontends_use():
         "refuse_choices",
         "refuse",
         "read_event",
+        "read_events",
         "edit_event",
         "halt",
         "end",
