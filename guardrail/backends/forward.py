@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import AsyncIterator
 from typing import Any, Final
 from urllib.parse import quote
 
-import aiohttp
-import anyio
-from yarl import URL
-
-from guardrail.backends.outbound import NETWORK_ERRORS, Outbound, bearer, upload
+from guardrail.backends.http1 import Connection, NetworkError
+from guardrail.backends.outbound import Outbound, bearer, origin_of
 from guardrail.errors import UpstreamLost
 from guardrail.wire.replies import Header
 
@@ -37,13 +33,17 @@ class HttpForwarder:
     """Forwards ``/v1/<path>`` to ``<base_url>/<path>``.
 
     With an ``api_key`` the caller's ``Authorization`` is replaced, without one it is passed on.
-    Raises ``UpstreamLost`` when there is no answer, or when it breaks off; ``ConfigError`` for an
-    ``api_key`` that no header can carry.
+    Raises ``UpstreamLost`` when there is no answer, or when it breaks off; ``ConfigError`` for a
+    ``base_url`` that is none, or an ``api_key`` that no header can carry.
     """
 
     def __init__(self, base_url: str, api_key: str = "", outbound: Outbound | None = None) -> None:
-        self._base = base_url.rstrip("/")
-        self._authorization = bearer(api_key, "upstream.api_key")
+        self._origin, self._path = origin_of(base_url, "upstream.base_url")
+        self._dropped = _NOT_SENT
+        self._added: list[Header] = []
+        if authorization := bearer(api_key, "upstream.api_key"):
+            self._dropped |= {b"authorization"}
+            self._added.append((b"Authorization", authorization.encode()))
         self._outbound = outbound or Outbound()
 
     async def aclose(self) -> None:
@@ -54,21 +54,20 @@ class HttpForwarder:
         """The ASGI entry; ``http`` scopes only."""
         body = await _body(scope, receive)
         try:
-            async with self._outbound.session().request(
-                scope["method"],
-                self._url(scope),
-                headers=self._headers(scope["headers"]),
-                data=body,
-                skip_auto_headers=("User-Agent", "Accept", "Content-Type", "Accept-Encoding"),
-                allow_redirects=False,
-            ) as response:
-                await _pipe(response, send, self._outbound.read_timeout_s)
-        except NETWORK_ERRORS as error:
+            async with self._outbound.ask(
+                self._origin,
+                scope["method"].encode("ascii"),
+                self._target(scope),
+                _passed(scope["headers"], self._dropped) + self._added,
+                body,
+            ) as answer:
+                await _pipe(answer, send)
+        except NetworkError as error:
             raise UpstreamLost(
                 f"the upstream cannot be reached or broke off ({type(error).__name__})"
             ) from None
 
-    def _url(self, scope: Any) -> URL:
+    def _target(self, scope: Any) -> bytes:
         raw: bytes = scope.get("raw_path") or quote(scope["path"], errors="replace").encode()
         path = _escaped(_NOT_IN_PATH, raw.partition(b"?")[0])
         for above in (quote(scope.get("root_path", "")), _PREFIX):
@@ -77,49 +76,36 @@ class HttpForwarder:
         if path and not path.startswith("/"):  # else "@host" would turn our host into a user name
             path = "/" + path
         query = _escaped(_NOT_IN_QUERY, scope.get("query_string", b""))
-        return URL(self._base + path + ("?" + query if query else ""), encoded=True)
-
-    def _headers(self, headers: list[Header]) -> list[tuple[str, str]]:
-        dropped = _NOT_SENT | _named_by_connection(headers)
-        if self._authorization:
-            dropped |= {b"authorization"}
-        out = [
-            (key.decode("latin-1"), _text(value)) for key, value in headers if key.lower() not in dropped
-        ]
-        if self._authorization:
-            out.append(("Authorization", self._authorization))
-        return out
+        return (self._path + path + ("?" + query if query else "") or "/").encode("ascii")
 
 
 def _escaped(unsafe: re.Pattern[bytes], raw: bytes) -> str:
     return unsafe.sub(lambda match: b"%%%02X" % match[0][0], raw).decode("ascii")
 
 
-def _text(value: bytes) -> str:
-    """A header's value such that aiohttp, which writes UTF-8, sends the same bytes where it can."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
+def _passed(headers: list[Header], dropped: frozenset[bytes]) -> list[Header]:
+    """The headers without those of this hop: ``dropped`` and what ``Connection`` names."""
+    named: set[bytes] = set()
+    out = []
+    for header in headers:
+        name = header[0].lower()
+        if name not in dropped:
+            out.append(header)
+        elif name == b"connection":
+            named.update(part.strip().lower() for part in header[1].split(b","))
+    if named <= dropped:
+        return out
+    return [header for header in out if header[0].lower() not in named]
 
 
-def _named_by_connection(headers: list[Header]) -> frozenset[bytes]:
-    return frozenset(
-        name.strip().lower()
-        for key, value in headers
-        if key.lower() == b"connection"
-        for name in value.split(b",")
-    )
-
-
-async def _body(scope: Any, receive: Any) -> bytes | io.BytesIO | AsyncIterator[bytes] | None:
+async def _body(scope: Any, receive: Any) -> bytes | AsyncIterator[bytes]:
     """The request's body: at once if it came at once, else as a stream."""
     message = await receive()
     if message["type"] == "http.disconnect":
         raise UpstreamLost(_HUNG_UP)
     first: bytes = message.get("body", b"")
     if not message.get("more_body", False):
-        return upload(first) if first else None
+        return first
     return _rest(first, receive)
 
 
@@ -134,20 +120,11 @@ async def _rest(first: bytes, receive: Any) -> AsyncIterator[bytes]:
         more = message.get("more_body", False)
 
 
-async def _pipe(response: aiohttp.ClientResponse, send: Any, silence_s: float) -> None:
-    headers = [(key.lower(), value) for key, value in response.raw_headers]
-    dropped = _HOP_BY_HOP | _named_by_connection(headers)
-    await send(
-        {
-            "type": "http.response.start",
-            "status": response.status,
-            "headers": [(key, value) for key, value in headers if key not in dropped],
-        }
-    )
+async def _pipe(answer: Connection, send: Any) -> None:
+    headers = [(name.lower(), value) for name, value in _passed(answer.headers, _HOP_BY_HOP)]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     more = True
     while more:
-        # aiohttp's own timer stops when the parser fails in mid-body, and its reader then waits for ever.
-        with anyio.fail_after(silence_s):
-            chunk = await response.content.readany()
-        more = bool(chunk)
+        chunk = await answer.read()
+        more = not answer.ended
         await send({"type": "http.response.body", "body": chunk, "more_body": more})

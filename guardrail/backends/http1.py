@@ -61,7 +61,6 @@ class Connection(asyncio.Protocol):
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, silence_s: float) -> None:
-        self.uses = 0
         self.idle_since = 0.0
         self.busy = self.heard = self.complete = self.reset = False
         self.status = 0
@@ -76,6 +75,10 @@ class Connection(asyncio.Protocol):
         self._drain: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._reading = True
+        self._bodiless = self._uploading = self._framed = self._keep = False
+        self._overhead = self._unsent = 0
+        self._began = self._deadline = 0.0
+        self._parser = httptools.HttpResponseParser(self)
 
     # The caller's side.
 
@@ -84,7 +87,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self.busy = True
         self.heard = self.complete = False
-        self.uses += 1
+        self._began = self._loop.time()
         self.status = 0
         self.headers = []
         self._bodiless = bodiless
@@ -103,7 +106,7 @@ class Connection(asyncio.Protocol):
             raise self._error or Lost("closed")
         self._transport.write(part)
         while self._drain is not None and self._error is None:
-            await asyncio.shield(self._drain)
+            await self._drain
 
     def sent(self) -> None:
         """The request's body is through."""
@@ -152,6 +155,11 @@ class Connection(asyncio.Protocol):
         """Whether another request may be sent."""
         return self._transport is not None and not self._transport.is_closing()
 
+    def stale(self, within_s: float) -> bool:
+        """Whether it had been closed, cleanly and at most ``within_s`` ago, before the request reached it."""
+        ended = isinstance(self._error, Lost) and not self.heard and not self.reset
+        return ended and self._loop.time() - self._began <= within_s
+
     def release(self) -> bool:
         """End this exchange; whether the connection can be used again. It is closed where it cannot."""
         reusable = self.ended and self._keep and not self._uploading and self._reading and self.alive
@@ -190,10 +198,9 @@ class Connection(asyncio.Protocol):
         size = self._size
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            if not self.complete:
-                self.fail(self._error or Malformed(type(error).__name__))
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._keep = False
+            self.fail(Malformed(type(error).__name__))
         self._overhead = 0 if self._size != size else self._overhead + len(data)
         if self._overhead > HEAD_BYTES and not self.complete:
             self.fail(Malformed("a head without end"))
@@ -281,8 +288,8 @@ class Connection(asyncio.Protocol):
     async def _wait(self) -> None:
         """Until something new has come; ``_watch`` ends a silence."""
         self._deadline = self._loop.time() + self._silence_s
-        if self._timer is None:
-            self._unsent = -1
+        if self._timer is None and self._transport is not None:
+            self._unsent = self._transport.get_write_buffer_size()
             self._timer = self._loop.call_later(self._silence_s, self._watch)
         self._waiter = self._loop.create_future()
         try:
@@ -305,12 +312,11 @@ class Connection(asyncio.Protocol):
         self._timer = None
         if self._waiter is None or self._transport is None:
             return
-        left = self._transport.get_write_buffer_size()
-        moved = left != self._unsent or (self._uploading and self._drain is None)
-        self._unsent = left
         now = self._loop.time()
-        if left and moved or self._uploading and self._drain is None:
-            self._deadline = now + self._silence_s
+        left = self._transport.get_write_buffer_size()
+        if (left and left != self._unsent) or (self._uploading and self._drain is None):
+            self._deadline = now + self._silence_s  # the server still reads, or waits for us
+        self._unsent = left
         if now < self._deadline:
             self._timer = self._loop.call_at(self._deadline, self._watch)
         else:

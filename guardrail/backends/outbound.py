@@ -1,22 +1,26 @@
-"""The outbound HTTP client: one aiohttp session per event loop, and its exceptions by name.
+"""The outbound HTTP client: one pool of connections per event loop.
 
-A session belongs to the loop it was made in, and one engine may be used from several (the server's,
-a filter's own thread), so sessions are kept by loop.
+A connection belongs to the loop it was made in, and one engine may be used from several (the server's,
+a filter's own thread), so pools are kept by loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Iterable
 from typing import Final
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
+from guardrail.backends.http1 import Header
+from guardrail.backends.pool import Asked, Body, Origin, Pool
 from guardrail.errors import ConfigError
 
-__all__ = ["NETWORK_ERRORS", "Outbound", "bearer", "upload"]
+__all__ = ["NETWORK_ERRORS", "Outbound", "bearer", "origin_of", "upload"]
 
 # aiohttp's pure-Python parser lets HttpProcessingError out where a body's framing is broken.
 NETWORK_ERRORS: Final = (aiohttp.ClientError, HttpProcessingError, OSError, asyncio.TimeoutError)
@@ -36,13 +40,38 @@ def bearer(api_key: str, name: str) -> str:
     return f"Bearer {api_key}" if api_key else ""
 
 
+def origin_of(base_url: str, name: str) -> tuple[Origin, str]:
+    """The server of an address, and its path without a closing slash.
+
+    Raises ``ConfigError`` where it is none; ``name`` is its place in the configuration.
+    """
+    try:
+        parts = urlsplit(base_url)
+        host, port = parts.hostname, parts.port
+        ascii_host = host if host is None or ":" in host else host.encode("idna").decode()
+    except ValueError:  # UnicodeError is one
+        ascii_host = None
+    if not ascii_host or parts.scheme not in ("http", "https"):
+        raise ConfigError(f"{name}: must begin with http:// or https:// and a host")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigError(f"{name}: holds a user name, a query or a fragment; remove it")
+    if not (parts.path.isascii() and parts.path.isprintable()) or " " in parts.path:
+        raise ConfigError(f"{name}: its path holds characters that must be percent-encoded")
+    tls = parts.scheme == "https"
+    usual = 443 if tls else 80
+    authority = f"[{ascii_host}]" if ":" in ascii_host else ascii_host
+    if port not in (None, usual):
+        authority += f":{port}"
+    return Origin(ascii_host, port or usual, tls, authority.encode()), parts.path.rstrip("/")
+
+
 def upload(body: bytes) -> bytes | io.BytesIO:
     """The body as aiohttp wants it: one above 1 MiB as a file, which it writes piece by piece."""
     return io.BytesIO(body) if len(body) > _LARGE else body
 
 
 class Outbound:
-    """Hands out the running loop's session.
+    """Asks over the running loop's pool.
 
     ``read_timeout_s`` is the longest silence, in seconds; ``most`` limits the calls at once (0: no limit),
     more wait for their turn.
@@ -52,13 +81,31 @@ class Outbound:
         self, *, connect_timeout_s: float = 5.0, read_timeout_s: float = 600.0, most: int = 0
     ) -> None:
         self._most = most
-        self.read_timeout_s = read_timeout_s
+        self._limits = (connect_timeout_s, read_timeout_s, most)
+        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
         self._timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=connect_timeout_s, sock_read=read_timeout_s
         )
         self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = (
             WeakKeyDictionary()
         )
+
+    def ask(
+        self, origin: Origin, method: bytes, target: bytes, headers: Iterable[Header], body: Body = b""
+    ) -> Asked:
+        """One request: ``async with outbound.ask(...) as answer``, then its status, headers and body.
+
+        The block raises ``NetworkError``; leaving it before the end of the answer cuts the connection.
+        """
+        return self.pool().ask(origin, method, target, headers, body)
+
+    def pool(self) -> Pool:
+        """The pool of the running loop, made on first use."""
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is None:
+            pool = self._pools[loop] = Pool(*self._limits)
+        return pool
 
     def session(self) -> aiohttp.ClientSession:
         """The session of the running loop, made on first use."""
@@ -74,7 +121,10 @@ class Outbound:
         return session
 
     async def aclose(self) -> None:
-        """Close the running loop's session."""
+        """Close the running loop's connections."""
+        pool = self._pools.pop(asyncio.get_running_loop(), None)
+        if pool is not None:
+            pool.close()
         session = self._sessions.pop(asyncio.get_running_loop(), None)
         if session is not None:
             await session.close()

@@ -4,8 +4,10 @@ from guardrail.config.classifier import ClassifierConfig, EscalationConfig, Judg
 from guardrail.config.load import load_config
 from guardrail.config.sections import (
     AuditSinkConfig,
+    CacheConfig,
     Config,
     FailConfig,
+    HistoryConfig,
     OnErrorConfig,
     PoliciesConfig,
     RefusalConfig,
@@ -14,10 +16,12 @@ from guardrail.config.sections import (
 
 __all__ = [
     "AuditSinkConfig",
+    "CacheConfig",
     "ClassifierConfig",
     "Config",
     "EscalationConfig",
     "FailConfig",
+    "HistoryConfig",
     "JudgeConfig",
     "OnErrorConfig",
     "PoliciesConfig",

@@ -14,8 +14,10 @@ from guardrail.errors import FailureCode
 
 __all__ = [
     "AuditSinkConfig",
+    "CacheConfig",
     "Config",
     "FailConfig",
+    "HistoryConfig",
     "OnErrorConfig",
     "PoliciesConfig",
     "RefusalConfig",

@@ -24,9 +24,9 @@ from guardrail.errors import ClassifierError, ClassifierRejected, FailureCode
 
 __all__ = ["Chunk", "fits", "halves", "merged", "size", "split", "tokens"]
 
-ENVELOPE_TOKENS: Final = 150  # opening and trailer of the user message: 110 to 120 in o200k
+ENVELOPE_TOKENS: Final = 160  # opening and trailer of the user message: 110 to 120 in o200k
 MARKER_TOKENS: Final = 40  # one marker line: 25 to 35, most of them for the boundary id
-SEGMENT_TOKENS: Final = 5  # "[tool_arguments] " and a line end
+SEGMENT_TOKENS: Final = 9  # "[tool_arguments] " and a line end
 _BLOCK: Final = 128  # characters that are counted together
 _MAX_STEPS: Final = 32  # back from a cut that would part a letter from its marks
 

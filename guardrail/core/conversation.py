@@ -80,11 +80,13 @@ class Conversation:
     """The turns of one request, and the JSON paths of what could not be read.
 
     ``asides`` are texts that stand beside the turns, such as a prediction: judged with every request.
+    ``digest`` is ``chain(turns)[-1]`` from who knows it already.
     """
 
     turns: tuple[Turn, ...]
     unreadable: tuple[str, ...] = ()
     asides: tuple[Turn, ...] = ()
+    digest: str = field(default="", compare=False, repr=False)
 
     def lead(self, trusted_roles: frozenset[str]) -> int:
         """How many leading turns have trusted roles."""

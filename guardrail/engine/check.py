@@ -21,6 +21,7 @@ from guardrail.core.record import DecisionRecord
 from guardrail.core.redaction import Redaction
 from guardrail.core.verdict import Verdict
 from guardrail.engine.history import BlockedTurns, Chat, Memory
+from guardrail.engine.last_resort import condemned
 from guardrail.engine.single_flight import SingleFlight
 from guardrail.errors import ClassifierError, FailureCode, MalformedVerdict, UnreadableRequest
 from guardrail.ports import AuditSink, Classifier, HistoryCache, Observer, VerdictCache
@@ -164,7 +165,7 @@ class GuardrailEngine:
         dialect: str = "",
     ) -> Decision:
         """Judge one answer with the conversation as its context, and record the decision."""
-        subject = Subject(Stage.OUTPUT, conversation.turns, (answer,))
+        subject = Subject(Stage.OUTPUT, conversation.turns, (answer,), conversation.digest)
         return await self.check(
             subject,
             unjudged=unjudged,
@@ -253,7 +254,7 @@ class GuardrailEngine:
             for index, finding in enumerate(found)
         ]
         if self._last_resort is not None:
-            findings += await self._condemned(self._last_resort, findings, subject)
+            findings += await condemned(self._last_resort, findings, subject)
         self._observe(subject.stage, findings)
         return findings
 
@@ -262,21 +263,6 @@ class GuardrailEngine:
     ) -> Failure:
         mode = self._on_error[stage].mode(code, policy.id)
         return Failure(policy, code, mode, violation=violation, latency_ms=elapsed)
-
-    async def _condemned(
-        self, rules: Classifier, findings: Sequence[Finding], subject: Subject
-    ) -> list[Verdict]:
-        """What rules find where checks failed: they condemn, and never acquit."""
-        found = []
-        for policy in [finding.policy for finding in findings if isinstance(finding, Failure)]:
-            try:
-                verdict = await rules.classify(policy, subject)
-            except Exception as error:  # the failure that called for it stands
-                _log.error("policy %s: last resort failed: %s", policy.id, type(error).__name__)
-                continue
-            if verdict.violation:
-                found.append(replace(verdict, policy=policy, reduced=True))
-        return found
 
     def _observe(self, stage: Stage, findings: Sequence[Finding]) -> None:
         for observer in self._observers:

@@ -6,6 +6,7 @@ What may be remembered, and why, stands in ``guardrail.core.history``.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
 import anyio
@@ -82,7 +83,7 @@ class Chat:
         """The conversation as the model gets it, but for redactions."""
         whole = self._conversation
         if not self.dropped:
-            return whole
+            return replace(whole, digest=self._prefix)
         return Conversation(self._kept(len(whole.turns)), whole.unreadable, whole.asides)
 
     async def check_input(self, *, decision_id: str, dialect: str) -> Decision:

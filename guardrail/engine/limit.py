@@ -3,9 +3,10 @@
 The limit follows TCP's rule (additive increase, multiplicative decrease). It starts small and doubles
 each round until it meets a sign of overload: a timeout, a 429, a shed call. Each such sign takes 30 %
 of it, once a round: calls that set out before the last cut say nothing new. After the first cut it
-grows by one a round. It grows only while it is what holds calls back, and while calls take less than
-three times as long as in the endpoint's best times: a server that queues them itself, as all do, shows
-nothing else before it is too late. It never passes the ceiling and never falls below one.
+grows by one a round. It changes so only while it is what holds calls back. Where calls then take more
+than three times as long as in the endpoint's best times, it shrinks by one a round instead: a server
+that queues calls itself, as all do, shows nothing else before it is too late. It never passes the
+ceiling and never falls below one.
 
 In front of it stands a queue, first come, first served. A call is shed at once when the queue is full,
 or when it could not well end before its deadline once its turn comes, and at its turn if that came
@@ -101,8 +102,7 @@ class ConcurrencyLimit:
         elif error in _OVERLOAD and entered > self._last_cut:
             self._limit = max(1.0, self._limit * _CUT)
             self._last_cut = time.monotonic()
-        line.running -= 1
-        self._wake(line)
+        self._give_back(line)
 
     async def _wait(self, line: _Line) -> None:
         deadline = anyio.current_effective_deadline()
@@ -113,15 +113,15 @@ class ConcurrencyLimit:
         line.waiting.append(turn)
         try:
             await turn.wait()  # whoever sets it has counted us as running
-            if self._too_late(deadline):
-                raise _shed()
         except BaseException:
-            if turn.is_set():  # also for a task that is cancelled without a scope, by a server that ends
-                line.running -= 1
-                self._wake(line)
+            if turn.is_set():  # a task that is cancelled without a scope, by a server that ends
+                self._give_back(line)
             else:
                 line.waiting.remove(turn)
             raise
+        if self._too_late(deadline):
+            self._give_back(line)
+            raise _shed()
 
     def _too_late(self, deadline: float, ahead: float = 0.0) -> bool:
         """Whether a call that comes after ``ahead`` others could not end in time, even if not quick."""
@@ -133,13 +133,16 @@ class ConcurrencyLimit:
         self._usual_s += max(_SMOOTH, 1 / self._verdicts) * (seconds - self._usual_s)
         if held_back:
             self._best_s = min(self._best_s, self._usual_s)
-            if self._usual_s <= _SLOW * self._best_s:
+            if self._usual_s > _SLOW * self._best_s:
+                self._limit = max(self._limit - 1.0 / self._limit, 1.0)
+            else:
                 step = 1.0 if self._last_cut < 0 else 1.0 / self._limit
                 self._limit = min(self._limit + step, self._ceiling)
         else:
             self._best_s = min(self._best_s * _FORGET, self._usual_s)
 
-    def _wake(self, line: _Line) -> None:
+    def _give_back(self, line: _Line) -> None:
+        line.running -= 1
         while line.waiting and line.running < int(self._limit):
             line.running += 1
             line.waiting.popleft().set()

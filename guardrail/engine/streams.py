@@ -122,7 +122,7 @@ class StreamedAnswer(Generic[E, P]):
     ) -> None:
         self._engine = engine
         self._context = conversation.turns
-        self._context_digest = ""
+        self._context_digest = conversation.digest
         self._rules = rules
         self._group = group
         self._decision_id = decision_id

@@ -132,7 +132,7 @@ class Exchange:
         if chat.dropped:
             raw = self._dialect.drop(raw, chat.dropped)
             self._send = _Telling(self._send, len(chat.dropped))
-            request = replace(request, conversation=chat.forwarded)
+        request = replace(request, conversation=chat.forwarded)
         try:
             await self._forward(raw, request, decision, chat)
         except UpstreamLost as error:

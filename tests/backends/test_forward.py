@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import inspect
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
-import aiohttp.client_exceptions
-import aiohttp.http_exceptions
 import anyio
 import anyio.abc
 import pytest
@@ -20,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrail.backends.forward import HttpForwarder
+from guardrail.backends.http1 import NetworkError
 from guardrail.backends.outbound import Outbound
 from guardrail.errors import ConfigError, UpstreamLost
 from guardrail.testing import drive_asgi
@@ -232,7 +229,7 @@ class TestRequest:
                 b"Cookie: a=b; c=d",
                 b"Accept: text/event-stream",
                 b"X-Title: caf\xc3\xa9",
-                b"X-Latin: caf\xc3\xa9",
+                b"X-Latin: caf\xe9",
                 b"Content-Length: 2",
             ]
         )
@@ -297,12 +294,9 @@ class TestRequest:
     async def test_no_bytes_of_a_path_break_the_request_line(self, path: bytes, query: bytes):
         app = HttpForwarder("http://127.0.0.1:9/v1")
         scope = {"raw_path": b"/v1/" + path, "path": "/", "query_string": query}
-        url = app._url(scope)
-        assert (url.host, url.port, url.user) == ("127.0.0.1", 9, None)
-        assert re.fullmatch(r"/v1/[!-~]*", url.raw_path_qs)
-        assert url.raw_fragment == ""
+        assert re.fullmatch(rb"/v1/[!-~]*", app._target(scope))
         decoded = {"path": "/v1/" + path.decode("latin-1"), "query_string": query}
-        assert re.fullmatch(r"/v1/[!-~]*", app._url(decoded).raw_path_qs)
+        assert re.fullmatch(rb"/v1/[!-~]*", app._target(decoded))
 
 
 class TestClientGone:
@@ -494,8 +488,7 @@ class TestLost:
         async def receive() -> Any:
             return {"type": "http.request", "body": b"{}", "more_body": False}
 
-        # Broken framing stops aiohttp's own timers, so the longest silence is what ends it.
-        async with raw_server(saying(*BREAKS[how])) as url, forwarder(url, read_timeout_s=0.5) as app:
+        async with raw_server(saying(*BREAKS[how])) as url, forwarder(url) as app:
             with pytest.raises(UpstreamLost) as caught:
                 await app(TestClientGone.scope(), receive, keeping)
         assert "upstream" in str(caught.value)
@@ -507,7 +500,7 @@ class TestLost:
         async with raw_server(saying()) as url:
             pass
         async with forwarder(url, KEY) as app:
-            with pytest.raises(UpstreamLost, match="ClientConnectorError") as caught:
+            with pytest.raises(UpstreamLost, match="ConnectFailed") as caught:
                 await drive_asgi(app, "/v1/x", b"{}")
         assert caught.value.__suppress_context__
         assert url not in str(caught.value)
@@ -516,7 +509,7 @@ class TestLost:
     async def test_one_that_falls_silent(self):
         with FakeServer(Say(b"late", delay_s=60)) as upstream:
             async with forwarder(upstream.url, read_timeout_s=0.1) as app:
-                with pytest.raises(UpstreamLost, match="Timeout"):
+                with pytest.raises(UpstreamLost, match="Silent"):
                     await drive_asgi(app, "/v1/x", b"{}")
 
     async def test_one_that_falls_silent_in_mid_body(self):
@@ -529,7 +522,7 @@ class TestLost:
                 await release.wait()
 
         async with raw_server(serve) as url, forwarder(url, read_timeout_s=0.1) as app:
-            with pytest.raises(UpstreamLost, match="Timeout"):
+            with pytest.raises(UpstreamLost, match="Silent"):
                 await drive_asgi(app, "/v1/x", b"{}")
             release.set()
 
@@ -560,31 +553,19 @@ class Broken:
     """An Outbound whose every request raises."""
 
     error: Exception
-    read_timeout_s: float = 1.0
     closed: list[bool] = field(default_factory=list)
 
-    def session(self) -> aiohttp.ClientSession:
+    def ask(self, *request: Any) -> Any:
         raise self.error
 
     async def aclose(self) -> None:
         self.closed.append(True)
 
 
-def _exception_classes() -> list[type[Exception]]:
-    """All that aiohttp's client and parser raise; what belongs to WebSockets is never used here."""
-    found = {
-        cls
-        for module in (aiohttp.client_exceptions, aiohttp.http_exceptions)
-        for _, cls in inspect.getmembers(module, inspect.isclass)
-        if issubclass(cls, Exception) and not cls.__name__.startswith("WS")
-    }
-    return sorted(found, key=lambda cls: cls.__name__)
-
-
 class TestErrors:
-    @pytest.mark.parametrize("cls", _exception_classes())
-    async def test_every_exception_of_aiohttp_is_upstream_lost(self, cls: type[Exception]):
-        app = HttpForwarder("http://127.0.0.1:9/v1", outbound=Broken(cls.__new__(cls)))  # type: ignore[arg-type]
+    @pytest.mark.parametrize("cls", [NetworkError, *NetworkError.__subclasses__()])
+    async def test_every_exception_of_the_client_is_upstream_lost(self, cls: type[Exception]):
+        app = HttpForwarder("http://127.0.0.1:9/v1", outbound=Broken(cls("x")))  # type: ignore[arg-type]
         with pytest.raises(UpstreamLost, match=cls.__name__):
             await drive_asgi(app, "/v1/x", b"{}")
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from guardrail import GuardrailEngine, GuardrailMiddleware
 from guardrail.backends.memory_cache import MemoryHistory
-from guardrail.core.conversation import Address, Subject
+from guardrail.core.conversation import Address, Subject, chain
 from guardrail.core.history import Remembered
 from guardrail.core.policy import Action, FailMode, LabelRule, Mode, Policy, Stage
 from guardrail.core.verdict import Verdict
@@ -577,6 +577,18 @@ class TestWhatIsNotRemembered:
         house.upstream = broken  # type: ignore[assignment]
         await house.send([user("hi")])
         assert len(house.store.puts) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_conversation_is_digested_once_for_prompt_and_answer(stream: bool):
+    house = House()
+    for messages in (talked()[:2], talked()[:4]):
+        await house.send(messages, stream=stream)
+        for _, subject in house.judge.asked:
+            assert subject.context_digest == chain(subject.context)[-1]
+        assert {subject.stage for _, subject in house.judge.asked} == set(Stage)
+        house.judge.new()
 
 
 @pytest.mark.anyio
