@@ -20,7 +20,7 @@ Every failure is a ``NetworkError``::
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Final, cast
 
 import httptools
 
@@ -57,7 +57,7 @@ class Malformed(NetworkError):
 class Connection(asyncio.Protocol):
     """One connection and the answer that comes on it; ``silence_s`` is the longest silence in seconds.
 
-    ``status`` is 0 and ``headers`` empty before ``head()`` has returned. ``heard``: a byte of the answer came.
+    ``status`` is 0 and ``headers`` empty before ``head()`` has returned.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, silence_s: float) -> None:
@@ -83,8 +83,12 @@ class Connection(asyncio.Protocol):
     # The caller's side.
 
     def begin(self, head: bytes, body: bytes, *, bodiless: bool, uploading: bool) -> None:
-        """Write a request; ``bodiless`` when its answer has no body, ``uploading`` when more follows."""
-        assert self._transport is not None
+        """Write a request; ``bodiless`` when its answer has no body, ``uploading`` when more follows.
+
+        Raises ``Lost`` when the connection is over.
+        """
+        if self._transport is None:
+            raise Lost("closed")
         self.busy = True
         self.heard = self.complete = False
         self._began = self._loop.time()
@@ -156,7 +160,7 @@ class Connection(asyncio.Protocol):
         return self._transport is not None and not self._transport.is_closing()
 
     def stale(self, within_s: float) -> bool:
-        """Whether it had been closed, cleanly and at most ``within_s`` ago, before the request reached it."""
+        """Whether it was closed, cleanly, before the request of ``within_s`` ago reached it."""
         ended = isinstance(self._error, Lost) and not self.heard and not self.reset
         return ended and self._loop.time() - self._began <= within_s
 
@@ -175,7 +179,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
 
     def fail(self, error: Exception) -> None:
-        """Cut the connection; whoever waits for the answer gets ``error``, unless the answer is complete."""
+        """Cut the connection; who waits for the answer gets ``error``, unless it is complete."""
         if self._error is None and not self.complete:
             self._error = error
         self.close()
@@ -185,8 +189,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The transport is there."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
 
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
@@ -204,9 +207,8 @@ class Connection(asyncio.Protocol):
         self._overhead = 0 if self._size != size else self._overhead + len(data)
         if self._overhead > HEAD_BYTES and not self.complete:
             self.fail(Malformed("a head without end"))
-        if self._size > HIGH_BYTES and self._reading and self.alive:
+        if self._size > HIGH_BYTES and self._reading and self._transport is not None:
             self._reading = False
-            assert self._transport is not None
             self._transport.pause_reading()
         self._wake()
 
@@ -265,6 +267,8 @@ class Connection(asyncio.Protocol):
             if status < 100 or status == 101:
                 raise Malformed("a status that was not asked for")
             return
+        if self._parser.get_http_version() not in ("1.1", "1.0"):  # llhttp takes 2.0 and 0.9 as well
+            raise Malformed("another version of HTTP")
         self.status = status
         self._keep = self._parser.should_keep_alive()
         if self._bodiless or status in _BODILESS:

@@ -10,9 +10,9 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -22,7 +22,7 @@ from guardrail.backends.http1 import ConnectFailed, Connection, Header, Lost, Ma
 __all__ = ["Origin", "Pool"]
 
 KEEP_S: Final = 15.0
-"""How long an unused connection is kept, in seconds; servers close theirs after 5 (uvicorn) to 75 (nginx)."""
+"""How long an unused connection is kept, in seconds; servers close after 5 (uvicorn) to 75 (nginx)."""
 STALE_S: Final = 1.0
 """A kept connection that ends this soon after a request was sent had been closed before it arrived."""
 _NO_BODY: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"DELETE", b"CONNECT"})
@@ -99,16 +99,14 @@ class Pool:
     async def connect(self, origin: Origin) -> Connection:
         """A new connection. Raises ``ConnectFailed``."""
         # uvloop tries one address after the other and does not know the option.
-        eyeballs = {"happy_eyeballs_delay": 0.25} if isinstance(self._loop, asyncio.BaseEventLoop) else {}
+        delay = {"happy_eyeballs_delay": 0.25} if isinstance(self._loop, asyncio.BaseEventLoop) else {}
+        made = partial(Connection, self._loop, self._silence_s)
+        tls = {"ssl": _tls(), "server_hostname": origin.host} if origin.tls else {}
+        options: dict[str, Any] = {**delay, **tls}
         try:
             with anyio.fail_after(self._connect_timeout_s):
                 _, connection = await self._loop.create_connection(
-                    lambda: Connection(self._loop, self._silence_s),
-                    origin.host,
-                    origin.port,
-                    ssl=_tls() if origin.tls else None,
-                    server_hostname=origin.host if origin.tls else None,
-                    **eyeballs,  # type: ignore[arg-type]
+                    made, origin.host, origin.port, **options
                 )
         except (OSError, UnicodeError) as error:  # TimeoutError and every ssl error are OSErrors
             raise ConnectFailed(type(error).__name__) from None
@@ -125,7 +123,7 @@ class Pool:
 
 
 class Asked:
-    """One exchange: the connection it holds from ``__aenter__``, with the answer's head, to ``__aexit__``."""
+    """One exchange: it holds a connection, entered when the answer's head is there."""
 
     __slots__ = ("_body", "_connection", "_group", "_head", "_method", "_origin", "_pool")
 
@@ -182,7 +180,7 @@ class Asked:
         return connection
 
     async def _upload(self, body: AsyncIterator[bytes]) -> Connection:
-        """Send what comes in pieces while the answer is awaited; on a new connection, it cannot be resent."""
+        """Send in pieces while the answer is awaited; on a new connection, as it cannot be sent again."""
         self._connection = connection = await self._pool.connect(self._origin)
         connection.begin(self._head, b"", bodiless=self._method == b"HEAD", uploading=True)
         self._group = anyio.create_task_group()

@@ -239,8 +239,6 @@ def _whole(text: str, at: int, least: int) -> int:
 
 def _joined(text: str, at: int) -> bool:
     """Whether a cut at ``at`` would part what is seen as one: marks, joiners, skin tones, surrogates."""
-    if not 0 < at < len(text):
-        return False
     before, after = text[at - 1], text[at]
     if after < "\u0300":
         return False

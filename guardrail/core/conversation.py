@@ -60,7 +60,10 @@ def chain(turns: Iterable[Turn], start: str = "") -> list[str]:
     """
     digests = [start]
     for turn in turns:
-        written = _written(turn.role, [s for s in turn.segments if s.text or s.preceding])
+        segments: Sequence[Segment] = turn.segments
+        if "" in [segment.text for segment in segments]:
+            segments = [segment for segment in segments if segment.text or segment.preceding]
+        written = _written(turn.role, segments)
         start = hashlib.sha256((start + written).encode("utf-8", "surrogatepass")).hexdigest()
         digests.append(start)
     return digests
@@ -68,6 +71,9 @@ def chain(turns: Iterable[Turn], start: str = "") -> list[str]:
 
 def _written(role: str, segments: Sequence[Segment]) -> str:
     """A turn in one text, every piece with its length: no two turns are written the same way."""
+    if len(segments) == 1 and not segments[0].preceding:  # nearly every turn; the same in one step
+        text = segments[0].text
+        return f"\n{len(role)}:{role}:1\n" + segments[0].kind + f":0::{len(text)}:" + text
     parts = [f"\n{len(role)}:{role}:{len(segments)}"]
     for segment in segments:
         text, before = segment.text, segment.preceding

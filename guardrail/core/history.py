@@ -83,13 +83,16 @@ def root(policies: Iterable[tuple[Policy, str]], *rules: object) -> str:
     """
     parts = [repr(rules)]
     for policy, identity in policies:
-        labels = sorted((rule.label, rule.violation, int(rule.action)) for rule in policy.labels.values())
+        labels = sorted(
+            (rule.label, rule.violation, int(rule.action), rule.escalate) for rule in policy.labels.values()
+        )
         hits = (
             *sorted(policy.detectors.items()),
             *sorted(policy.phrases.items()),
             *sorted(policy.prefilter),
         )
-        parts.append(repr((policy.id, policy.revision, policy.mode.value, identity, labels, hits)))
+        asked = (policy.answer.value, policy.reasoning_effort.value, policy.mode.value, identity)
+        parts.append(repr((policy.id, policy.revision, asked, labels, hits)))
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:32] + ":"
 
 

@@ -1,4 +1,4 @@
-"""How often a judge is talked out of a verdict: violating cases asked bare, then wrapped in every payload."""
+"""How often a judge is talked out of a verdict: violating cases asked bare, then in every payload."""
 
 from __future__ import annotations
 

@@ -121,12 +121,8 @@ class GuardrailEngine:
         return engine
 
     def chat(self, conversation: Conversation) -> Chat:
-        """One request's conversation, judged as far as it is not remembered.
-
-        For callers that see both what goes to the model and what is delivered.
-        """
-        lead = conversation.lead(self._trusted_roles)
-        return Chat(self, conversation, lead, self._memory())
+        """One request's conversation, for who sees what goes to the model and what is delivered."""
+        return Chat(self, conversation, conversation.lead(self._trusted_roles), self._memory())
 
     def _memory(self) -> Memory | None:
         if self._history is None or not self._policies[Stage.INPUT]:

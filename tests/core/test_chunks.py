@@ -171,6 +171,11 @@ class TestSplit:
             assert kept[0].endswith("its end")
             assert sum(map(len, kept)) <= LIMIT // 4
 
+    def test_a_context_of_signs_with_many_tokens_leaves_room_too(self):
+        whole = subject(turn("user", "word " * 9_000), context=(turn("user", "\U00012000" * 9_000),))
+        chunks = split(whole, LIMIT, OVERLAP, 64)
+        assert all(len(chunk.subject.context[0].segments[0].text) == LIMIT // 16 for chunk in chunks)
+
     def test_a_context_that_is_too_long_is_no_reason_to_cut_what_is_judged(self):
         whole = subject(turn("user", "Hello", ""), context=(turn("user", "你" * 9_000),))
         assert not fits(whole, LIMIT)
@@ -240,6 +245,12 @@ class TestSize:
         shown = sum(len(s.text) for t in (*whole.turns, *whole.context) for s in t.segments)
         if shown < MAX_CONTEXT_CHARS and "·" not in message:
             assert size(whole) >= tokens(message) - shown // 128 - 2
+
+    def test_what_left_before_counts_too(self):
+        before = "word " * 500
+        short, long = subject(turn("assistant", "x")), subject(turn("assistant", "x", preceding=before))
+        assert size(long) - size(short) >= tokens(before)
+        assert [fits(long, most) for most in (size(long) - 1, size(long))] == [False, True]
 
     def test_context_counts_as_far_as_it_is_shown(self):
         short = subject(turn("user", "Hello"))

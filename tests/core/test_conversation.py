@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -78,6 +80,11 @@ def test_what_stands_beside_the_turns_is_judged_with_them():
     assert (made.context, made.turns) == ((turn("system", "s"),), (turn("prediction", "p"),))
 
 
+def test_a_judge_is_shown_context_and_what_has_left_too():
+    left = Turn("assistant", (Segment("new", (), preceding="left"), Segment("", ())))
+    assert subject(left, context=(turn("user", "asked"),)).read_text == "asked\nleft\nnew"
+
+
 def spoken(made: Subject) -> Subject:
     """The subject without the empty texts of its context, which no judge can see."""
     kept = [Turn(t.role, tuple(s for s in t.segments if s.text or s.preceding)) for t in made.context]
@@ -98,6 +105,12 @@ class TestChain:
     @given(TURNS, TURNS)
     def test_goes_on_from_any_place(self, one, other):
         assert chain(one)[:-1] + chain(other, chain(one)[-1]) == chain((*one, *other))
+
+    def test_is_the_same_in_every_release(self):  # processes of two releases may share a cache
+        assert chain([turn("user", "a")])[1] == (hashlib.sha256(b"\n4:user:1\ntext:0::1:a").hexdigest())
+        assert chain([turn("user", "a", "", "b")], "before")[1] == (
+            hashlib.sha256(b"before\n4:user:2\ntext:0::1:a\ntext:0::1:b").hexdigest()
+        )
 
     @given(SUBJECT)
     def test_that_is_known_need_not_be_made_again(self, made):

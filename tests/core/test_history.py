@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from guardrail.core.conversation import Kind, Segment, Turn
 from guardrail.core.history import Delivered, Remembered, blocked, changed, forms, judged, redactions, root
-from guardrail.core.policy import Action, LabelRule, Mode, Policy
+from guardrail.core.policy import Action, AnswerForm, Effort, LabelRule, Mode, Policy
 from guardrail.core.redaction import Redaction, Span
 
 LABELS = {"OK": LabelRule("OK", violation=False), "BAD": LabelRule("BAD", True, Action.REDACT)}
@@ -39,12 +39,18 @@ class TestRoot:
             {"mode": Mode.SHADOW},
             {"labels": LABELS | {"BAD": LabelRule("BAD", True, Action.FLAG)}},
             {"labels": LABELS | {"NEW": LabelRule("NEW", True, Action.FLAG)}},
+            {"labels": LABELS | {"BAD": LabelRule("BAD", True, Action.REDACT, escalate=True)}},
+            {"reasoning_effort": Effort.HIGH},
+            {"answer": AnswerForm.BINARY},
             {"detectors": {"email": "BAD"}},
+            {"detectors": {"email": "BAD"}, "prefilter": frozenset({"email"})},
             {"phrases": {"x": "BAD"}},
         ],
     )
     def test_differs_with_all_that_a_verdict_and_its_action_depend_on(self, changes: dict[str, Any]):
-        assert root([(POLICY, "judge")], 1) != root([(replace(POLICY, **changes), "judge")], 1)
+        ways = [POLICY, replace(POLICY, detectors={"email": "BAD"})] * ("prefilter" in changes)
+        for policy in ways or [POLICY]:
+            assert root([(policy, "judge")], 1) != root([(replace(policy, **changes), "judge")], 1)
 
     def test_differs_with_the_judge_the_rules_and_the_number_of_policies(self):
         roots = {

@@ -112,10 +112,10 @@ def test_a_call_from_before_it_opened_neither_ends_nor_prolongs_the_pause(late: 
 def test_a_call_that_fails_while_others_get_verdicts_does_not_count():
     """Ten slow calls time out; each saw somebody answered, so the endpoint is busy, not gone."""
     breaker, _ = breaker_of()
-    for _ in range(10):
-        slow = breaker.enter()
-        calls(breaker, None)
-        breaker.settle(slow, FailureCode.TIMEOUT)
+    slow = [breaker.enter() for _ in range(10)]
+    calls(breaker, None)
+    for entered in slow:
+        breaker.settle(entered, FailureCode.TIMEOUT)
     assert breaker.state is CLOSED
     calls(breaker, *[FailureCode.TIMEOUT] * 3)
     assert breaker.state is OPEN

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 import anyio
 import pytest
 
+from guardrail.backends.judge import JudgeClassifier, JudgeSettings
 from guardrail.core.chunks import size
 from guardrail.core.conversation import Segment, Subject, Turn
 from guardrail.core.decision import decide
 from guardrail.core.policy import Action, LabelRule, Policy, Stage
 from guardrail.core.redaction import Span
 from guardrail.core.verdict import Usage, Verdict
-from guardrail.engine.chunked import CALLS_PER_CHUNK, MAX_DEPTH, Chunked
+from guardrail.engine.chunked import CALLS_PER_CHUNK, Chunked
 from guardrail.errors import (
     ClassifierError,
     ClassifierRejected,
@@ -23,6 +24,7 @@ from guardrail.errors import (
     MalformedVerdict,
 )
 from guardrail.testing import ScriptedClassifier
+from tests.fakes import FakeServer, Say, Seen, completion
 
 pytestmark = pytest.mark.anyio
 
@@ -180,12 +182,13 @@ async def test_spans_of_halves_of_chunks_stand_in_the_whole():
     assert set(texts) <= {s.text for _, asked in window.judge.asked for s in asked.segments}
 
 
-async def test_a_server_to_which_all_is_too_long_is_not_asked_forever():
+@pytest.mark.parametrize(("most", "max_chunks"), [(LIMIT, 8), (1_000_000, 8), (1_000_000, 1)])
+async def test_a_server_to_which_all_is_too_long_is_not_asked_forever(most, max_chunks):
     window = Window(ScriptedClassifier(), 0)
-    with pytest.raises(ClassifierRejected):
-        await chunked(window, max_chunks=8).classify(POLICY, subject(FILLER))
-    assert len(window.sizes) <= 8 * CALLS_PER_CHUNK
-    assert window.sizes[-1] > max(window.sizes) * 0.5**MAX_DEPTH
+    with pytest.raises(ClassifierRejected) as caught:
+        await chunked(window, most, max_chunks=max_chunks).classify(POLICY, subject(FILLER * 3))
+    assert caught.value.code is FailureCode.TOO_LONG
+    assert 1 < len(window.sizes) <= max_chunks * CALLS_PER_CHUNK
 
 
 @pytest.mark.parametrize(
@@ -210,3 +213,20 @@ async def test_a_short_text_that_is_too_long_says_so_itself():
         await chunked(judge).classify(POLICY, subject("Hello"))
     assert caught.value is TOO_LONG
     assert len(judge.asked) == 1
+
+
+async def test_over_http_with_a_server_that_refuses_what_is_too_long():
+    def answer(seen: Seen) -> Say:
+        if len(seen.body) > 4_000:
+            return Say(b'{"error": {"message": "maximum context length exceeded"}}', status=400)
+        label = "P3" if b"how to do harm" in seen.body else "P0"
+        return Say(completion(f'{{"violation": {int(label == "P3")}, "label": "{label}"}}'))
+
+    texts = {"P0": FILLER, "P3": FILLER[:3_900] + " how to do harm " + FILLER[3_900:]}
+    with FakeServer(answer) as server:
+        judge = JudgeClassifier(JudgeSettings(server.url, "judge"))
+        try:
+            for label, text in texts.items():
+                assert (await chunked(judge, 1_000_000).classify(POLICY, subject(text))).label == label
+        finally:
+            await judge.aclose()

@@ -517,6 +517,16 @@ class TestWhatIsJudgedAgain:
 
 
 @pytest.mark.anyio
+async def test_a_system_prompt_alone_is_judged_by_nobody_and_its_answer_is_remembered():
+    house = House()
+    messages = [{"role": "system", "content": "Greet."}]
+    answer, _ = await house.send(messages)
+    assert (house.judge.new(), house.store.looks) == ([], 0)
+    await house.send([*messages, answer or {}, user("hi")])
+    assert house.judge.new() == once(2)
+
+
+@pytest.mark.anyio
 class TestWhatIsNotRemembered:
     async def test_a_blocked_chat_stays_blocked_where_that_is_wanted(self):
         house = House(blocked_turns="block")
@@ -737,7 +747,8 @@ async def drive(sendings: list[Sending]) -> None:
             event("forwarded with turns dropped" if len(places) < len(messages) else "forwarded whole")
         if answer is not None:
             messages.append(assistant(answer.get("content", "")))
-            if Stage.OUTPUT not in sending.down:
+            refused = len(house.upstream.got) == before
+            if refused or Stage.OUTPUT not in sending.down:
                 oracle.delivered.append(plain(messages))
 
 

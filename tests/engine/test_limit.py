@@ -69,6 +69,14 @@ class TestSize:
             sizes.append(limit.limit)
         assert sizes == [32, 31, 30, 29, 59, 64]
 
+    async def test_it_does_not_shrink_below_one(self):
+        limit = ConcurrencyLimit(64, start=1)
+        for length in (1.0, 100.0, 100.0):
+            limit._limit = 1.0
+            limit.leave((await limit.enter()) - length * SECOND)
+        assert limit._usual_s > 3 * limit._best_s
+        assert limit.limit == 1
+
     @pytest.mark.parametrize("code", OVERLOAD)
     async def test_a_sign_of_overload_cuts_it_once_a_round(self, code: FailureCode):
         limit = ConcurrencyLimit(64, start=10)
