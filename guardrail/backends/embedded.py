@@ -8,7 +8,7 @@ else. Each of its verdicts is marked ``reduced``, which clients see in ``x-guard
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from guardrail.core.conversation import Kind, Segment, Subject
 from guardrail.core.policy import Action, Policy
@@ -33,25 +33,28 @@ class DetectorClassifier:
                     f"known are {', '.join(sorted(DETECTORS))}"
                 )
 
-    def hits(self, policy: Policy, text: str) -> Iterator[Span]:
+    def hits(self, policy: Policy, text: str, only: Collection[str] | None = None) -> Iterator[Span]:
         """Where the policy's detectors hit, under the labels it gives them."""
-        if policy.detectors:
-            for name, start, end in find_all(policy.detectors, text):
+        names = policy.detectors if only is None else only
+        if names:
+            for name, start, end in find_all(names, text):
                 yield Span(start, end, policy.detectors[name])
 
-    def find(self, policy: Policy, subject: Subject) -> list[tuple[int, Span]]:
-        """Every hit in the judged segments, by segment index."""
+    def find(
+        self, policy: Policy, subject: Subject, only: Collection[str] | None = None
+    ) -> list[tuple[int, Span]]:
+        """Every hit in the judged segments, by segment index; of the detectors ``only``, if given."""
         return [
             (index, span)
             for index, segment in enumerate(subject.segments)
-            for span in self._in_segment(policy, segment)
+            for span in self._in_segment(policy, segment, only)
         ]
 
-    def _in_segment(self, policy: Policy, segment: Segment) -> Iterator[Span]:
+    def _in_segment(self, policy: Policy, segment: Segment, only: Collection[str] | None) -> Iterator[Span]:
         view = json_view(segment.text) if segment.kind is Kind.TOOL_ARGUMENTS else None
         before = len(segment.preceding)
         text = segment.preceding + (view.text if view else segment.text)
-        for hit in self.hits(policy, text):
+        for hit in self.hits(policy, text, only):
             start, end = max(hit.start - before, 0), hit.end - before
             if end <= start:
                 continue
@@ -73,10 +76,10 @@ class EmbeddedClassifier(DetectorClassifier):
         """The rules themselves: unlike a judge's verdict, this one depends on the front matter."""
         return f"embedded:{self._rules[policy.id]}"
 
-    def hits(self, policy: Policy, text: str) -> Iterator[Span]:
+    def hits(self, policy: Policy, text: str, only: Collection[str] | None = None) -> Iterator[Span]:
         """Detectors, then phrases."""
-        yield from super().hits(policy, text)
-        if policy.phrases:
+        yield from super().hits(policy, text, only)
+        if policy.phrases and only is None:
             yield from self._phrases[policy.id].find(text)
 
     async def classify(self, policy: Policy, subject: Subject) -> Verdict:

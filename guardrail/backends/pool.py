@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from types import TracebackType
-from typing import Any, Final
+from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -98,15 +98,16 @@ class Pool:
 
     async def connect(self, origin: Origin) -> Connection:
         """A new connection. Raises ``ConnectFailed``."""
-        # uvloop tries one address after the other and does not know the option.
-        delay = {"happy_eyeballs_delay": 0.25} if isinstance(self._loop, asyncio.BaseEventLoop) else {}
         made = partial(Connection, self._loop, self._silence_s)
-        tls = {"ssl": _tls(), "server_hostname": origin.host} if origin.tls else {}
-        options: dict[str, Any] = {**delay, **tls}
+        # Without happy_eyeballs_delay: uvloop has none, and asyncio's leaks a socket when it is cancelled.
         try:
             with anyio.fail_after(self._connect_timeout_s):
                 _, connection = await self._loop.create_connection(
-                    made, origin.host, origin.port, **options
+                    made,
+                    origin.host,
+                    origin.port,
+                    ssl=_tls() if origin.tls else None,
+                    server_hostname=origin.host if origin.tls else None,
                 )
         except (OSError, UnicodeError) as error:  # TimeoutError and every ssl error are OSErrors
             raise ConnectFailed(type(error).__name__) from None

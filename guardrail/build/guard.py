@@ -1,35 +1,31 @@
-"""The only file that knows every room: configuration in, live objects out."""
+"""Guards and proxies from a configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from guardrail.backends.audit_jsonl import JsonlSink
 from guardrail.backends.demo import DemoModel
-from guardrail.backends.embedded import DetectorClassifier, EmbeddedClassifier
 from guardrail.backends.forward import HttpForwarder
-from guardrail.backends.judge import JudgeClassifier, JudgeSettings
-from guardrail.backends.memory_cache import MemoryCache
+from guardrail.backends.metrics import Metrics
 from guardrail.backends.policy_files import load_policies
-from guardrail.backends.presets import PRESETS
-from guardrail.config import ClassifierConfig, Config, OnErrorConfig, UpstreamConfig, load_config
+from guardrail.build.caches import Caches
+from guardrail.build.judges import Close, Judges
+from guardrail.config import Config, OnErrorConfig, UpstreamConfig, load_config
 from guardrail.core.policy import Action, Effort, Policy, PolicySet, Stage
-from guardrail.engine.cascade import Cascade
 from guardrail.engine.check import FailRules, GuardrailEngine
 from guardrail.engine.streams import StreamRules
 from guardrail.errors import ConfigError
 from guardrail.frontends.asgi import ASGIApp
 from guardrail.frontends.middleware import GuardrailMiddleware, Settings
 from guardrail.frontends.proxy import ProxyApp
-from guardrail.ports import Classifier
+from guardrail.ports import AuditSink
 from guardrail.wire.replies import Refusal
 
 __all__ = ["Guard", "build_guard", "build_proxy", "load_guard"]
-
-Close = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +35,8 @@ class Guard:
     engine: GuardrailEngine
     settings: Settings
     closers: tuple[Close, ...]
-    probe: Callable[[], Awaitable[bool]] | None = None
+    judges: Judges
+    metrics: Metrics | None
 
     async def aclose(self) -> None:
         """Close connections and files."""
@@ -67,32 +64,35 @@ def _guard(config: Config) -> Guard:
         Stage.INPUT: _chosen(known, config.policies.input, Stage.INPUT),
         Stage.OUTPUT: _chosen(known, config.policies.output, Stage.OUTPUT),
     }
-    closers: list[Close] = []
-    settings = _judge_settings(config.classifier, config.limits.max_concurrent_checks)
-    judge = _judge(config.classifier.kind, settings)
-    classifier: Classifier = EmbeddedClassifier(known)
-    if judge is not None:
-        classifier = Cascade(DetectorClassifier(known), judge)
-    probe = None
-    if isinstance(judge, JudgeClassifier):
-        closers.append(judge.aclose)
-        probe = judge.reachable
-    sinks = [JsonlSink(sink.path, sink.content) for sink in config.audit.sinks]
-    closers.extend(sink.aclose for sink in sinks)
-    cache = config.cache
+    used = tuple(dict.fromkeys([*policies[Stage.INPUT], *policies[Stage.OUTPUT]]))
+    judges = Judges(config.classifier, known, used, config.limits.max_concurrent_checks)
+    caches = Caches(config.cache, config.history)
+    sinks: list[AuditSink] = [JsonlSink(sink.path, sink.content) for sink in config.audit.sinks]
+    closers = [
+        judges.aclose,
+        caches.aclose,
+        *(sink.aclose for sink in sinks if isinstance(sink, JsonlSink)),
+    ]
+    metrics = Metrics(judges.states) if config.metrics.enabled else None
+    if metrics is not None:
+        sinks.append(metrics)
     engine = GuardrailEngine(
         policies,
-        classifier,
+        judges.classifier,
         addable=known,
-        cache=MemoryCache(cache.max_entries, cache.ttl_s) if cache.max_entries else None,
+        cache=caches.verdicts,
+        history=caches.history,
+        blocked_turns=config.history.blocked_turns,
+        last_resort=judges.rules if config.classifier.kind != "embedded" else None,
         sinks=sinks,
-        on_error=_fail_rules(config.on_error),
+        observers=[metrics] if metrics is not None else [],
+        on_error=_fail_rules(config.on_error, known),
         timeout_s=config.classifier.timeout_s,
         trusted_roles=frozenset(config.trusted_roles),
         on_unreadable=Action[config.unreadable.upper()],
         strict=config.strict,
     )
-    return Guard(engine, _settings(config), tuple(closers), probe)
+    return Guard(engine, _settings(config), tuple(closers), judges, metrics)
 
 
 def build_proxy(config: Config) -> ProxyApp:
@@ -119,7 +119,16 @@ def _proxy(config: Config) -> ProxyApp:
     closers: list[Close] = [guard.aclose]
     upstream = _upstream(config.upstream, closers)
     guarded = GuardrailMiddleware(upstream, guard.engine, guard.settings)
-    return ProxyApp(guarded, upstream, allow=config.paths.allow, probe=guard.probe, closers=closers)
+    asked = config.classifier.kind != "embedded"
+    return ProxyApp(
+        guarded,
+        upstream,
+        allow=config.paths.allow,
+        probe=guard.judges.reachable if asked else None,
+        warm=guard.judges.warm if asked and config.classifier.warm_up else None,
+        metrics=guard.metrics.render if guard.metrics is not None else None,
+        closers=closers,
+    )
 
 
 def _chosen(known: PolicySet, ids: list[str], stage: Stage) -> tuple[Policy, ...]:
@@ -140,28 +149,6 @@ def _chosen(known: PolicySet, ids: list[str], stage: Stage) -> tuple[Policy, ...
     return tuple(chosen)
 
 
-def _judge_settings(config: ClassifierConfig, max_concurrent: int) -> JudgeSettings:
-    preset = PRESETS[config.preset]
-    return JudgeSettings(
-        base_url=str(config.base_url) or (preset.base_url if config.kind == "judge" else ""),
-        model=config.model,
-        api_key=config.api_key,
-        preset=preset,
-        max_tokens=config.max_tokens,
-        max_concurrent=max_concurrent,
-    )
-
-
-def _judge(kind: str, settings: JudgeSettings) -> Classifier | None:
-    if kind == "judge":
-        return JudgeClassifier(settings)
-    if kind == "litellm":
-        from guardrail.backends.litellm import LiteLLMClassifier
-
-        return LiteLLMClassifier(settings)
-    return None
-
-
 def _upstream(config: UpstreamConfig, closers: list[Close]) -> ASGIApp:
     if config.kind == "demo":
         return DemoModel()
@@ -174,11 +161,19 @@ def _upstream(config: UpstreamConfig, closers: list[Close]) -> ASGIApp:
     return forwarder
 
 
-def _fail_rules(config: OnErrorConfig) -> dict[Stage, FailRules]:
-    return {
-        stage: FailRules(fail.default, fail.by_code())
-        for stage, fail in ((Stage.INPUT, config.input), (Stage.OUTPUT, config.output))
-    }
+def _fail_rules(config: OnErrorConfig, known: PolicySet) -> dict[Stage, FailRules]:
+    for policy_id in config.policies:
+        if policy_id not in known:
+            raise ConfigError(
+                f"on_error.policies: no policy {policy_id!r} in the directory; "
+                f"it holds {', '.join(policy.id for policy in known)}"
+            )
+    rules = {}
+    for stage, fail in ((Stage.INPUT, config.input), (Stage.OUTPUT, config.output)):
+        own = {name: getattr(stages, stage.value) for name, stages in config.policies.items()}
+        by_policy = {name: FailRules(f.default, f.by_code()) for name, f in own.items() if f is not None}
+        rules[stage] = FailRules(fail.default, fail.by_code(), by_policy)
+    return rules
 
 
 def _settings(config: Config) -> Settings:

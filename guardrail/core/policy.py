@@ -98,8 +98,8 @@ class Policy:
 
     ``body`` is the whole system message, byte for byte. ``detectors`` and ``phrases`` map the name
     of a detector, and an RE2 pattern, to the label that a hit stands for. A hit of a detector in
-    ``prefilter`` decides without the judge. ``cache_ttl_s``: how long its verdicts are remembered, in
-    seconds (None: as the cache is configured; 0: not at all). Raises ``PolicyError``.
+    ``prefilter``, which must block, does so without the judge. ``cache_ttl_s``: how long its verdicts
+    are remembered, in seconds (None: as the cache is configured; 0: not at all). Raises ``PolicyError``.
     """
 
     id: str
@@ -193,10 +193,14 @@ def _law_hits(policy: Policy) -> None:
                     f"policy {policy.id}: {key} map to label {label!r}; "
                     "name a declared label with violation: true"
                 )
-    if stray := policy.prefilter - policy.detectors.keys():
-        raise PolicyError(
-            f"policy {policy.id}: prefilter: {min(stray)!r} is none of its detectors; add it there"
-        )
+    for name in sorted(policy.prefilter):
+        if name not in policy.detectors:
+            raise PolicyError(f"policy {policy.id}: prefilter: {name!r} is none of its detectors; add it")
+        if policy.action_of(policy.detectors[name]) is not Action.BLOCK:
+            raise PolicyError(
+                f"policy {policy.id}: prefilter: {name!r} does not block, so the judge must read the rest; "
+                "remove it"
+            )
 
 
 class PolicySet:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from guardrail.core.decision import Decision, Failure, Finding
+from guardrail.core.verdict import Step, Usage
 
 __all__ = ["DecisionRecord", "fingerprint", "to_json"]
 
@@ -69,24 +70,47 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "action": finding.action.word,
         "mode": finding.policy.mode.value,
         "judge": finding.judge,
-        "effort": finding.policy.reasoning_effort.value,
         "latency_ms": round(finding.latency_ms, 1),
     }
     if isinstance(finding, Failure):
         return common | {
             "label": None,
+            "effort": finding.policy.reasoning_effort.value,
             "status": "unavailable",
             "error": finding.code.value,
             "fail_mode": finding.fail_mode.value,
             "tokens": None,
         }
-    usage = finding.usage
     return common | {
         "label": finding.label,
+        "effort": None if finding.effort is None else finding.effort.value,
         "status": "cached" if finding.cached else "judged",
         "error": None,
         "reduced_coverage": finding.reduced,
-        "tokens": None
-        if usage is None
-        else {"prompt": usage.prompt, "cached": usage.cached, "completion": usage.completion},
+        "tokens": _tokens(finding.usage),
+        "steps": [_step(step) for step in finding.steps],
+    }
+
+
+def _tokens(usage: Usage | None) -> dict[str, Any] | None:
+    """What the judge's server reported; ``cached`` and ``cost_usd`` are null where nobody knows."""
+    if usage is None:
+        return None
+    return {
+        "prompt": usage.prompt,
+        "cached": usage.cached,
+        "completion": usage.completion,
+        "cost_usd": usage.cost_usd,
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    """Who was asked before the verdict, and what came of it."""
+    return {
+        "judge": step.judge,
+        "effort": step.effort.value,
+        "label": step.label,
+        "error": None if step.error is None else step.error.value,
+        "latency_ms": round(step.latency_ms, 1),
+        "tokens": _tokens(step.usage),
     }

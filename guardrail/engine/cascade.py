@@ -1,60 +1,130 @@
-"""Detectors beside the judge, as one Classifier.
+"""Rules before the judge, rules beside it, and a second judge behind it, as one Classifier.
 
-A detector decides alone only what is exact: spans to redact, and flags. Whether a text that looks
-like an attack is one, the judge says; a detector's label that blocks is left to it.
+    prefilter ──hit──▶ verdict of the rules, nobody is asked
+        │ no hit
+        ▼
+    judge ──label with escalate──▶ escalation: more effort, or another model
+        │                              │
+        ▼                              ▼
+    detectors beside it make the verdict stricter, never milder
+
+Rules condemn and never acquit (docs/decisions/0004): a hit of a detector in ``prefilter`` blocks, and that
+it finds nothing says nothing. A detector that is not named there decides alone only what is exact, spans
+to redact and flags; whether a text that looks like an attack is one, the judge says.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Protocol
 
 from guardrail.core.conversation import Subject
-from guardrail.core.policy import Action, Policy
+from guardrail.core.policy import Action, Effort, Policy
 from guardrail.core.redaction import Span
-from guardrail.core.verdict import Verdict
+from guardrail.core.verdict import Step, Verdict
+from guardrail.errors import ClassifierError
 from guardrail.ports import Classifier
 
-__all__ = ["Cascade", "Finder"]
+__all__ = ["Cascade", "Finder", "WithEffort"]
 
 
 class Finder(Protocol):
     """Finds spans by rules; see ``guardrail.backends.embedded.DetectorClassifier``."""
 
-    def find(self, policy: Policy, subject: Subject) -> list[tuple[int, Span]]:
-        """Every hit in the judged segments, by segment index."""
+    def find(
+        self, policy: Policy, subject: Subject, only: Collection[str] | None = None
+    ) -> list[tuple[int, Span]]:
+        """Every hit in the judged segments, by segment index; of the detectors ``only``, if given."""
         ...
 
 
 class Cascade:
-    """The judge's verdict, made stricter by what the detectors found."""
+    """``judge`` with the ``finder``'s rules before and beside it, and ``escalation`` behind it.
 
-    def __init__(self, finder: Finder, judge: Classifier) -> None:
+    ``escalation`` is asked about labels that say so; its verdict counts instead. Where it fails, a
+    violation of the first judge stands; a label that is none was not vouched for, and the check failed.
+    """
+
+    def __init__(self, finder: Finder, judge: Classifier, *, escalation: Classifier | None = None) -> None:
         self._finder = finder
         self._judge = judge
+        self._escalation = escalation
 
     def identity(self, policy: Policy) -> str:
-        """The judge's, and the detectors, whose hits are part of the verdict."""
-        if not policy.detectors:
-            return self._judge.identity(policy)
-        return f"{self._judge.identity(policy)}+{sorted(policy.detectors.items())}"
+        """All that may speak: the judge, who is asked after it, and the detectors."""
+        identity = self._judge.identity(policy)
+        if self._escalation is not None:
+            escalating = sorted(name for name, rule in policy.labels.items() if rule.escalate)
+            if escalating:
+                identity += f">{self._escalation.identity(policy)}{escalating}"
+        if policy.detectors:
+            identity += f"+{sorted(policy.detectors.items())}{sorted(policy.prefilter)}"
+        return identity
 
     async def classify(self, policy: Policy, subject: Subject) -> Verdict:
         """Raises what the judge raises."""
+        if policy.prefilter:
+            found = self._finder.find(policy, subject, policy.prefilter)
+            if found:
+                label = max((span.label for _, span in found), key=policy.action_of)
+                return Verdict(policy, label, violation=True, judge="rules")
+        started = time.perf_counter()
         verdict = await self._judge.classify(policy, subject)
+        rule = policy.labels.get(verdict.label or "")
+        if rule is not None and rule.escalate and self._escalation is not None:
+            verdict = replace(verdict, latency_ms=(time.perf_counter() - started) * 1e3)
+            verdict = await self._escalated(self._escalation, verdict, policy, subject)
         if not policy.detectors:
             return verdict
-        found = [
+        beside = [
             (index, span)
             for index, span in self._finder.find(policy, subject)
             if policy.action_of(span.label) is not Action.BLOCK
         ]
-        if not found:
-            return verdict
-        label = max((span.label for _, span in found), key=policy.action_of)
-        spans = tuple(hit for hit in found if policy.action_of(hit[1].label) is Action.REDACT)
-        if verdict.violation and verdict.action >= policy.action_of(label):
-            if not (verdict.excerpts or verdict.spans):
-                return verdict  # the judge named no place, so all of the text goes, not just the hits
-            return replace(verdict, spans=verdict.spans + spans)
-        return replace(verdict, label=label, violation=True, spans=spans, excerpts=())
+        return _stricter(verdict, policy, beside) if beside else verdict
+
+    async def _escalated(
+        self, escalation: Classifier, first: Verdict, policy: Policy, subject: Subject
+    ) -> Verdict:
+        effort = first.effort or policy.reasoning_effort
+        step = Step(first.judge, effort, first.label, usage=first.usage, latency_ms=first.latency_ms)
+        started = time.perf_counter()
+        try:
+            second = await escalation.classify(policy, subject)
+        except ClassifierError as error:
+            if not first.violation:
+                raise
+            elapsed = (time.perf_counter() - started) * 1e3
+            failed = Step(escalation.identity(policy), effort, error=error.code, latency_ms=elapsed)
+            return replace(first, steps=(*first.steps, failed))
+        return replace(second, steps=(*first.steps, step, *second.steps))
+
+
+class WithEffort:
+    """A classifier asked with another effort than the policy's."""
+
+    def __init__(self, classifier: Classifier, effort: Effort) -> None:
+        self._classifier = classifier
+        self._effort = effort
+
+    def identity(self, policy: Policy) -> str:
+        """That of the classifier with this effort."""
+        return self._classifier.identity(replace(policy, reasoning_effort=self._effort))
+
+    async def classify(self, policy: Policy, subject: Subject) -> Verdict:
+        """The verdict, under the caller's own policy. Raises what the classifier raises."""
+        asked = replace(policy, reasoning_effort=self._effort)
+        return replace(await self._classifier.classify(asked, subject), policy=policy)
+
+
+def _stricter(verdict: Verdict, policy: Policy, found: list[tuple[int, Span]]) -> Verdict:
+    """The verdict made stricter by hits beside it."""
+    label = max((span.label for _, span in found), key=policy.action_of)
+    spans = tuple(hit for hit in found if policy.action_of(hit[1].label) is Action.REDACT)
+    if verdict.violation and verdict.action >= policy.action_of(label):
+        if not (verdict.excerpts or verdict.spans):
+            return verdict  # the judge named no place, so all of the text goes, not just the hits
+        return replace(verdict, spans=verdict.spans + spans)
+    return replace(verdict, label=label, violation=True, spans=spans, excerpts=())

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,8 @@ import pytest
 import yaml
 
 from guardrail import GuardrailEngine
-from guardrail.backends.presets import PRESETS
-from guardrail.build import Guard, build_guard, build_proxy, load_guard
-from guardrail.build.guard import _judge_settings
-from guardrail.config import ClassifierConfig, Config, load_config
+from guardrail.build import build_guard, build_proxy, load_guard
+from guardrail.config import Config, load_config
 from guardrail.core.conversation import Conversation, Segment, Turn
 from guardrail.core.decision import Decision
 from guardrail.core.policy import Action, Effort, Stage
@@ -26,7 +25,7 @@ from guardrail.errors import ConfigError, PolicyError
 from guardrail.frontends.asgi import ASGIApp, Message
 from guardrail.testing import drive_asgi
 from guardrail.wire.replies import Refusal
-from tests.fakes import FakeJudge, FakeUpstream, verdict
+from tests.fakes import FakeJudge, FakeServer, FakeUpstream, Say, verdict
 
 pytestmark = pytest.mark.anyio
 
@@ -246,12 +245,6 @@ class TestJudge:
         )
         assert body["messages"][0]["content"] == "Judge by the house rules.\n"
 
-    @pytest.mark.parametrize("preset", sorted(PRESETS))
-    def test_without_an_address_it_is_the_presets(self, preset: Any):
-        assert _judge_settings(ClassifierConfig(preset=preset), 1).base_url == PRESETS[preset].base_url
-        own = ClassifierConfig(preset=preset, base_url="http://127.0.0.1:1/v1")
-        assert _judge_settings(own, 1).base_url == "http://127.0.0.1:1/v1"
-
     async def test_it_has_the_deadline_and_the_fail_mode_of_the_configuration(self, write: Write):
         with FakeJudge(delay_s=1) as judge:  # late for this deadline, not for the default one
             classifier = {"kind": "judge", "base_url": judge.url, "timeout_s": 0.2}
@@ -265,6 +258,34 @@ class TestJudge:
                 decision = await decide(guard.engine, "Hello")
                 assert (decision.action, decision.degraded) == (action, ("house=timeout",)), modes
                 await guard.aclose()
+
+    async def test_the_fail_mode_of_a_policy_goes_before_that_of_the_stage(self, write: Write):
+        policies = {"input": ["house", "other"]}
+        for own, action in (("open", Action.PASS), ("closed", Action.BLOCK)):
+            on_error = {"input": "open", "policies": {"house": {"input": own}}}
+            with FakeServer(Say(b"{}", status=503)) as judge:
+                classifier = {"kind": "judge", "base_url": judge.url, "timeout_s": 0.3}
+                guard = load_guard(write(classifier=classifier, on_error=on_error, policies=policies))
+                decision = await decide(guard.engine, "Hello")
+                assert (decision.action, len(decision.degraded)) == (action, 2)
+                await guard.aclose()
+
+    def test_a_fail_mode_of_a_policy_that_is_not_there_is_named(self, write: Write):
+        message = refused(write(on_error={"policies": {"nobody": {"input": "open"}}}), load_guard)
+        assert message.startswith("on_error.policies: no policy 'nobody'")
+
+    async def test_rules_go_on_where_the_judge_fails_open(self, write: Write):
+        with FakeServer(Say(b"{}", status=401)) as judge:
+            guard = load_guard(write(classifier={"kind": "judge", "base_url": judge.url}))
+            assert (await decide(guard.engine, "Hello")).degraded == ("house=auth",)
+        with FakeServer(Say(b"{}", status=404)) as judge:
+            pass
+        classifier = {"kind": "judge", "base_url": judge.url, "timeout_s": 0.3}  # nobody is there any more
+        guard = load_guard(write(classifier=classifier, on_error={"input": "open"}))
+        assert (await decide(guard.engine, "Hello")).action is Action.PASS
+        found = await decide(guard.engine, "a forbidden thing")
+        assert (found.action, found.blocking) == (Action.BLOCK, ("house",))
+        assert set(found.degraded) == {"house=unavailable", "house=reduced-coverage"}
 
     async def test_no_more_checks_run_at_once_than_the_limit_allows(self, write: Write):
         with FakeJudge(delay_s=0.05) as judge:
@@ -295,11 +316,10 @@ class TestJudge:
     async def test_the_probe_asks_whether_it_is_there(self, write: Write):
         with FakeJudge() as judge:
             guard = load_guard(write(classifier={"kind": "judge", "base_url": judge.url}))
-            assert guard.probe is not None
-            assert await guard.probe() is True
-        assert await guard.probe() is False
+            assert await guard.judges.reachable() is True
+        assert await guard.judges.reachable() is False
         await guard.aclose()
-        assert load_guard(write()).probe is None
+        assert await load_guard(write()).judges.reachable() is True  # there is nobody to be asked
 
 
 class TestSettings:
@@ -364,13 +384,20 @@ class TestProxy:
 
     async def test_ready_asks_the_judge(self, write: Write):
         with FakeJudge() as judge:
-            app = proxy_from(
-                write(classifier={"kind": "judge", "base_url": judge.url}, upstream={"kind": "demo"})
-            )
+            classifier = {"kind": "judge", "base_url": judge.url, "warm_up": False}
+            app = proxy_from(write(classifier=classifier, upstream={"kind": "demo"}))
             assert (await post(app, path="/readyz", method="GET"))[0]["status"] == 200
         assert (await post(app, path="/readyz", method="GET"))[0]["status"] == 503
         assert (await post(app, path="/healthz", method="GET"))[0]["status"] == 200
         await stop(app)
+
+    async def test_metrics_can_be_read_or_turned_off(self, write: Write):
+        app = proxy_from(write(upstream={"kind": "demo"}))
+        await post(app, "a forbidden thing")
+        page = await post(app, path="/metrics", method="GET")
+        assert b'guardrail_decisions_total{action="block",stage="input"} 1.0' in page[1]["body"]
+        off = proxy_from(write(upstream={"kind": "demo"}, metrics={"enabled": False}))
+        assert (await post(off, path="/metrics", method="GET"))[0]["status"] == 403
 
     async def test_its_end_writes_the_audit_and_closes_everything(self, write: Write, tmp_path: Path):
         before = set(threading.enumerate())
@@ -411,5 +438,5 @@ class TestGuard:
             return close
 
         made = load_guard(write())
-        await Guard(made.engine, made.settings, (closer("a"), closer("b"))).aclose()
+        await replace(made, closers=(closer("a"), closer("b"))).aclose()
         assert order == ["a", "b"]

@@ -602,6 +602,46 @@ async def test_a_conversation_is_digested_once_for_prompt_and_answer(stream: boo
 
 
 @pytest.mark.anyio
+async def test_a_digest_is_that_of_what_the_judge_is_shown_without_what_was_dropped():
+    house = House()
+    await house.send([user("bad")])
+    await house.send([user("bad"), user("hi")])
+    subjects = [subject for _, subject in house.judge.asked if subject.text == "hi"]
+    assert len(subjects) == len(EACH)
+    assert {subject.digest() for subject in subjects} == {
+        Subject(Stage.INPUT, (), subjects[0].turns).digest()
+    }
+
+
+@pytest.mark.anyio
+async def test_what_was_held_of_a_choice_when_it_was_halted_was_never_delivered():
+    house = House()
+    two = [
+        {"index": 0, "delta": {"content": "bad text"}, "finish_reason": None},
+        {"index": 1, "delta": {"content": "fine text"}, "finish_reason": None},
+    ]
+
+    async def upstream(scope: Scope, receive: Receive, send: Send) -> None:
+        kind = (b"content-type", b"text/event-stream")
+        await send({"type": "http.response.start", "status": 200, "headers": [kind]})
+        events = [b"data: " + json.dumps({"choices": two}).encode() + b"\n\n", DONE]
+        await send({"type": "http.response.body", "body": b"".join(events)})
+
+    own, house.upstream = house.upstream, upstream  # type: ignore[assignment]
+    await house.send([user("hi")], n=2, stream=True)
+    house.upstream = own
+    house.judge.new()
+    for text, judged in (
+        ("bad text", (1, 2)),
+        (f"bad text{REFUSAL}", (1, 2)),
+        ("fine text", (2,)),
+        (REFUSAL, (2,)),
+    ):
+        await house.send([user("hi"), assistant(text), user("so")])
+        assert house.judge.new() == once(*judged)
+
+
+@pytest.mark.anyio
 async def test_each_choice_is_remembered():
     house = House()
 

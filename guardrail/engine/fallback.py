@@ -1,0 +1,60 @@
+"""Another judge, asked when the first one cannot be: inside the same deadline, and visibly."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import anyio
+
+from guardrail.core.conversation import Subject
+from guardrail.core.policy import Policy
+from guardrail.core.verdict import Step, Verdict
+from guardrail.errors import ClassifierError, ClassifierTimeout, FailureCode
+from guardrail.ports import Classifier
+
+__all__ = ["Fallback"]
+
+
+class Fallback:
+    """Asks ``primary``, and ``other`` where that failed, whatever the failure's class.
+
+    Another judge may have another key, another window and another way to answer, so no class of failure
+    is the last word. ``share`` is how much of the time that is left the primary gets: the other one
+    needs some too. When both fail, the primary's error is raised, which is the one to be mended; a
+    failure of class ``auth``, which no fail mode may open, goes before any other.
+    """
+
+    def __init__(self, primary: Classifier, other: Classifier, *, share: float = 0.6) -> None:
+        self._primary = primary
+        self._other = other
+        self._share = share
+
+    def identity(self, policy: Policy) -> str:
+        """The primary's: a verdict that came after a failed step is not cached."""
+        return self._primary.identity(policy)
+
+    async def classify(self, policy: Policy, subject: Subject) -> Verdict:
+        """Raises ``ClassifierError`` when neither gives a verdict."""
+        started = time.perf_counter()
+        try:
+            return await self._first(policy, subject)
+        except ClassifierError as error:
+            failed = error
+        step = Step(
+            self._primary.identity(policy),
+            policy.reasoning_effort,
+            error=failed.code,
+            latency_ms=(time.perf_counter() - started) * 1e3,
+        )
+        try:
+            verdict = await self._other.classify(policy, subject)
+        except ClassifierError as error:
+            raise (error if error.code is FailureCode.AUTH else failed) from None
+        return replace(verdict, steps=(step, *verdict.steps))
+
+    async def _first(self, policy: Policy, subject: Subject) -> Verdict:
+        left = anyio.current_effective_deadline() - anyio.current_time()
+        with anyio.move_on_after(left * self._share):
+            return await self._primary.classify(policy, subject)
+        raise ClassifierTimeout("the judge took more than its share of the deadline")
