@@ -11,18 +11,32 @@ from guardrail import ports
 from guardrail.backends.audit_jsonl import JsonlSink
 from guardrail.backends.embedded import EmbeddedClassifier
 from guardrail.backends.judge import JudgeClassifier
-from guardrail.backends.memory_cache import MemoryCache
-from guardrail.engine.cascade import Cascade
-from guardrail.ports import AuditSink, Classifier, VerdictCache
+from guardrail.backends.memory_cache import MemoryCache, MemoryHistory
+from guardrail.backends.metrics import Metrics
+from guardrail.backends.redis_cache import RedisCache, RedisHistory
+from guardrail.engine.cascade import Cascade, WithEffort
+from guardrail.engine.chunked import Chunked
+from guardrail.engine.fallback import Fallback
+from guardrail.engine.replicas import Replicas
+from guardrail.ports import AuditSink, Classifier, HistoryCache, Observer, VerdictCache
 from guardrail.testing import MemorySink, ScriptedClassifier
 
-PORTS = (AuditSink, Classifier, VerdictCache)
+PORTS = (AuditSink, Classifier, HistoryCache, Observer, VerdictCache)
 SHIPPED = [
     (Classifier, JudgeClassifier),
     (Classifier, EmbeddedClassifier),
     (Classifier, Cascade),
+    (Classifier, Chunked),
+    (Classifier, Fallback),
+    (Classifier, Replicas),
+    (Classifier, WithEffort),
     (Classifier, ScriptedClassifier),
     (VerdictCache, MemoryCache),
+    (VerdictCache, RedisCache),
+    (HistoryCache, MemoryHistory),
+    (HistoryCache, RedisHistory),
+    (AuditSink, Metrics),
+    (Observer, Metrics),
     (AuditSink, JsonlSink),
     (AuditSink, MemorySink),
 ]
@@ -48,5 +62,8 @@ def test_an_implementation_has_the_ports_methods_parameters_and_types(port: type
     for name, wanted in methods(port).items():
         own = getattr(shipped, name)
         assert inspect.iscoroutinefunction(own) is inspect.iscoroutinefunction(wanted)
-        assert list(inspect.signature(own).parameters) == list(inspect.signature(wanted).parameters)  # type: ignore[arg-type]
-        assert get_type_hints(own) == get_type_hints(wanted)
+        theirs = list(inspect.signature(own).parameters.values())
+        asked = list(inspect.signature(wanted).parameters)  # type: ignore[arg-type]
+        assert [parameter.name for parameter in theirs[: len(asked)]] == asked
+        assert all(parameter.default is not parameter.empty for parameter in theirs[len(asked) :])
+        assert get_type_hints(own).items() >= get_type_hints(wanted).items()

@@ -293,8 +293,15 @@ class GuardrailEngine:
         else:
             elapsed = (time.perf_counter() - started) * 1e3
             found[index] = replace(verdict, policy=policy, latency_ms=elapsed)
-            if self._cache is not None and not shared and policy.cache_ttl_s != 0:
+            if self._cache is not None and not shared and _worth_keeping(verdict):
                 await self._cache.put(key, verdict)
             return
         elapsed = (time.perf_counter() - started) * 1e3
         found[index] = self._failure(policy, subject.stage, code, elapsed, violation=violation)
+
+
+def _worth_keeping(verdict: Verdict) -> bool:
+    """Not where the policy wants nothing kept, and not what another gave in the place of one that failed:
+    it shall not outlive the outage.
+    """
+    return verdict.policy.cache_ttl_s != 0 and not any(step.error for step in verdict.steps)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.abc
 import anyio.lowlevel
 import pytest
 
@@ -225,23 +224,13 @@ class TestUpload:
 
     async def test_a_server_that_does_not_read_stops_the_upload_and_is_silent_in_the_end(self):
         parts: list[int] = []
-        release = anyio.Event()
-
-        async def serve(stream: anyio.abc.SocketStream) -> None:
-            async with stream:
-                await stream.receive()
-                await release.wait()
-
-        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-        port = listener.listeners[0].extra(anyio.abc.SocketAttribute.local_port)
         outbound = Outbound(read_timeout_s=0.1)
-        origin, _ = origin_of(f"http://127.0.0.1:{port}", "x")
-        async with listener, anyio.create_task_group() as group:
-            group.start_soon(listener.serve, serve)
+        with socket.socket() as deaf:  # the kernel takes what fits into its buffers
+            deaf.bind(("127.0.0.1", 0))
+            deaf.listen(1)
+            origin, _ = origin_of(f"http://127.0.0.1:{deaf.getsockname()[1]}", "x")
             with anyio.fail_after(10), pytest.raises(Silent):
                 await outbound.ask(origin, b"POST", b"/", [], self.endless(parts)).__aenter__()
-            release.set()
-            group.cancel_scope.cancel()
         assert len(parts) < 1000
         assert outbound.pool().in_use == 0
 

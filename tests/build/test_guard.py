@@ -278,6 +278,7 @@ class TestJudge:
         with FakeServer(Say(b"{}", status=401)) as judge:
             guard = load_guard(write(classifier={"kind": "judge", "base_url": judge.url}))
             assert (await decide(guard.engine, "Hello")).degraded == ("house=auth",)
+            await guard.aclose()
         with FakeServer(Say(b"{}", status=404)) as judge:
             pass
         classifier = {"kind": "judge", "base_url": judge.url, "timeout_s": 0.3}  # nobody is there any more
@@ -286,6 +287,7 @@ class TestJudge:
         found = await decide(guard.engine, "a forbidden thing")
         assert (found.action, found.blocking) == (Action.BLOCK, ("house",))
         assert set(found.degraded) == {"house=unavailable", "house=reduced-coverage"}
+        await guard.aclose()
 
     async def test_no_more_checks_run_at_once_than_the_limit_allows(self, write: Write):
         with FakeJudge(delay_s=0.05) as judge:

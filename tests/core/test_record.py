@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from guardrail.core.conversation import Segment, Subject, Turn
 from guardrail.core.decision import Failure, decide
-from guardrail.core.policy import Action, FailMode, LabelRule, Mode, Policy, Stage
+from guardrail.core.policy import Action, Effort, FailMode, LabelRule, Mode, Policy, Stage
 from guardrail.core.record import DecisionRecord, fingerprint, to_json
-from guardrail.core.verdict import Usage, Verdict
+from guardrail.core.verdict import Step, Usage, Verdict
 from guardrail.errors import FailureCode
 
 TEXT = "my number is 0170-5550-1234"
@@ -29,7 +29,11 @@ def record(*findings, text: str = TEXT, unjudged: tuple[str, ...] = (), **change
 
 JUDGED = Verdict(
     PII, "P2", True, excerpts=("0170-5550-1234",), rationale="a phone number", judge="safeguard",
-    usage=Usage(900, 40, 812), latency_ms=81.26,
+    effort=Effort.HIGH, usage=Usage(900, 40, 812, 0.0001), latency_ms=81.26,
+    steps=(
+        Step("other", Effort.LOW, error=FailureCode.TIMEOUT, latency_ms=3000.04),
+        Step("safeguard", Effort.LOW, "P0", usage=Usage(890, 30)),
+    ),
 )  # fmt: skip
 
 
@@ -50,13 +54,31 @@ def test_a_judged_finding():
                 "action": "redact",
                 "mode": "enforce",
                 "judge": "safeguard",
-                "effort": "low",
+                "effort": "high",
                 "latency_ms": 81.3,
                 "label": "P2",
                 "status": "judged",
                 "error": None,
                 "reduced_coverage": False,
-                "tokens": {"prompt": 900, "cached": 812, "completion": 40},
+                "tokens": {"prompt": 900, "cached": 812, "completion": 40, "cost_usd": 0.0001},
+                "steps": [
+                    {
+                        "judge": "other",
+                        "effort": "low",
+                        "label": None,
+                        "error": "timeout",
+                        "latency_ms": 3000.0,
+                        "tokens": None,
+                    },
+                    {
+                        "judge": "safeguard",
+                        "effort": "low",
+                        "label": "P0",
+                        "error": None,
+                        "latency_ms": 0.0,
+                        "tokens": {"prompt": 890, "cached": None, "completion": 30, "cost_usd": None},
+                    },
+                ],
             }
         ],
         "unjudged": [],
@@ -93,13 +115,14 @@ def test_a_cached_verdict_says_so_and_has_no_tokens():
 
 def test_cached_tokens_that_were_not_reported_are_unknown_and_not_0():
     (finding,) = to_json(record(Verdict(PII, "P0", False, usage=Usage(900, 40))), "none")["findings"]
-    assert finding["tokens"] == {"prompt": 900, "cached": None, "completion": 40}
+    assert finding["tokens"] == {"prompt": 900, "cached": None, "completion": 40, "cost_usd": None}
 
 
 def test_a_verdict_of_rules_alone_degrades_the_record():
     line = to_json(record(Verdict(PII, "P0", False, reduced=True)), "none")
     assert line["degraded"] is True
     assert line["findings"][0]["reduced_coverage"] is True
+    assert line["findings"][0]["effort"] is None  # nobody was asked
 
 
 def test_a_shadow_finding_is_recorded_with_what_it_would_have_done():
