@@ -108,7 +108,7 @@ def _step(step: Step) -> dict[str, Any]:
     """Who was asked before the verdict, and what came of it."""
     return {
         "judge": step.judge,
-        "effort": step.effort.value,
+        "effort": None if step.effort is None else step.effort.value,
         "label": step.label,
         "error": None if step.error is None else step.error.value,
         "latency_ms": round(step.latency_ms, 1),

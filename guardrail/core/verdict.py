@@ -29,11 +29,11 @@ class Usage:
 class Step:
     """One classifier that was asked before the one that gave the verdict, and what came of it.
 
-    ``label`` is what it said; ``error`` why it could not say anything.
+    ``label`` is what it said; ``error`` why it could not say anything. ``effort`` is None where nobody knows.
     """
 
     judge: str
-    effort: Effort
+    effort: Effort | None
     label: str | None = None
     error: FailureCode | None = None
     usage: Usage | None = None

@@ -18,16 +18,21 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
+
+import anyio
 
 from guardrail.core.conversation import Subject
 from guardrail.core.policy import Action, Effort, Policy
 from guardrail.core.redaction import Span
 from guardrail.core.verdict import Step, Verdict
-from guardrail.errors import ClassifierError
+from guardrail.errors import ClassifierError, ClassifierTimeout
 from guardrail.ports import Classifier
 
 __all__ = ["Cascade", "Finder", "WithEffort"]
+
+
+SHARE: Final = 0.9  # of the time that is left, for the escalation
 
 
 class Finder(Protocol):
@@ -88,16 +93,22 @@ class Cascade:
     async def _escalated(
         self, escalation: Classifier, first: Verdict, policy: Policy, subject: Subject
     ) -> Verdict:
-        effort = first.effort or policy.reasoning_effort
-        step = Step(first.judge, effort, first.label, usage=first.usage, latency_ms=first.latency_ms)
+        step = Step(first.judge, first.effort, first.label, usage=first.usage, latency_ms=first.latency_ms)
         started = time.perf_counter()
+        left = anyio.current_effective_deadline() - anyio.current_time()
+        second = None
         try:
-            second = await escalation.classify(policy, subject)
+            with anyio.move_on_after(
+                left * SHARE
+            ):  # else the engine's deadline would take the first one along
+                second = await escalation.classify(policy, subject)
+            if second is None:
+                raise ClassifierTimeout("the escalation took more than its share of the deadline")
         except ClassifierError as error:
             if not first.violation:
                 raise
             elapsed = (time.perf_counter() - started) * 1e3
-            failed = Step(escalation.identity(policy), effort, error=error.code, latency_ms=elapsed)
+            failed = Step(escalation.identity(policy), None, error=error.code, latency_ms=elapsed)
             return replace(first, steps=(*first.steps, failed))
         return replace(second, steps=(*first.steps, step, *second.steps))
 

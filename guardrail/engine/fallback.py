@@ -10,7 +10,7 @@ import anyio
 from guardrail.core.conversation import Subject
 from guardrail.core.policy import Policy
 from guardrail.core.verdict import Step, Verdict
-from guardrail.errors import ClassifierError, ClassifierTimeout, FailureCode
+from guardrail.errors import ClassifierError, ClassifierTimeout, FailureCode, MalformedVerdict
 from guardrail.ports import Classifier
 
 __all__ = ["Fallback"]
@@ -21,8 +21,9 @@ class Fallback:
 
     Another judge may have another key, another window and another way to answer, so no class of failure
     is the last word. ``share`` is how much of the time that is left the primary gets: the other one
-    needs some too. When both fail, the primary's error is raised, which is the one to be mended; a
-    failure of class ``auth``, which no fail mode may open, goes before any other.
+    needs some too. When both fail, the graver error is raised: ``auth``, which no fail mode may open, then
+    a violation under an unknown label, then the primary's. Such a violation of the primary also stands
+    against a pass of the other.
     """
 
     def __init__(self, primary: Classifier, other: Classifier, *, share: float = 0.6) -> None:
@@ -50,7 +51,9 @@ class Fallback:
         try:
             verdict = await self._other.classify(policy, subject)
         except ClassifierError as error:
-            raise (error if error.code is FailureCode.AUTH else failed) from None
+            raise min(failed, error, key=_order) from None
+        if _condemns(failed) and not verdict.violation:
+            raise failed
         return replace(verdict, steps=(step, *verdict.steps))
 
     async def _first(self, policy: Policy, subject: Subject) -> Verdict:
@@ -58,3 +61,11 @@ class Fallback:
         with anyio.move_on_after(left * self._share):
             return await self._primary.classify(policy, subject)
         raise ClassifierTimeout("the judge took more than its share of the deadline")
+
+
+def _condemns(error: ClassifierError) -> bool:
+    return isinstance(error, MalformedVerdict) and error.violation
+
+
+def _order(error: ClassifierError) -> int:
+    return 0 if error.code is FailureCode.AUTH else 1 if _condemns(error) else 2

@@ -43,7 +43,7 @@ WHOLE = {
     "204": (b"POST", b"HTTP/1.1 204 No Content\r\n\r\n", "keep", 204, b"", True),
     "304": (b"GET", b"HTTP/1.1 304 Not\r\nContent-Length: 5\r\n\r\n", "keep", 304, b"", True),
     "no reason": (b"POST", b"HTTP/1.1 200\r\nContent-Length: 5\r\n\r\nhello", "keep", 200, b"hello", True),
-    "a status unheard of": (b"POST", b"HTTP/1.1 799 X\r\nContent-Length: 0\r\n\r\n", "keep", 799, b"", True),
+    "799": (b"POST", b"HTTP/1.1 799 X\r\nContent-Length: 0\r\n\r\n", "keep", 799, b"", True),
 }  # fmt: skip
 
 
@@ -113,8 +113,8 @@ BROKEN = {
     "headers without end": ([OK, *[b"X: " + b"x" * 9000 + b"\r\n"] * 9], "hold", Malformed),
     "endless 1xx": ([b"HTTP/1.1 100 Continue\r\n\r\n" * 3000], "hold", Malformed),
     "trailers without end": (
-        [OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n", *[b"X: " + b"x" * 9000] * 9], "hold",
-        Malformed,
+        [OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n", *[b"X: " + b"x" * 9000] * 9],
+        "hold", Malformed,
     ),
 }  # fmt: skip
 

@@ -288,10 +288,18 @@ def start_proxy(
         "version": 1,
         "server": {"port": port},
         "upstream": {"base_url": upstream.url},
-        "classifier": {"base_url": judge.url, "model": "fake-judge", "api_key": JUDGE_KEY, "timeout_s": 5},
+        "classifier": {
+            "base_url": judge.url,
+            "model": "fake-judge",
+            "api_key": JUDGE_KEY,
+            "timeout_s": 5,
+            "warm_up": False,
+            "breaker": {"failures": 10_000},  # the tests share a proxy
+        },
         "policies": {"directory": "policies", "input": ["house"], "output": ["house"]},
         "streaming": {"window_chars": 50, "overlap_chars": 30},
         "cache": {"max_entries": 0},  # so that each test sees its own calls
+        "history": {"max_entries": 0},
         "audit": {"sinks": [{"kind": "jsonl", "path": "audit.jsonl", "content": "fingerprint"}]},
     }
     file = folder / "guardrail.yaml"

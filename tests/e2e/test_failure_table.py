@@ -183,7 +183,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
         with RowJudge() as judge, FakeUpstream() as upstream:
             changes = {
                 "on_error": {"input": mode, "output": mode},
-                "classifier": {"timeout_s": 3, "breaker": {"failures": 10_000}},
+                "classifier": {"timeout_s": 3},
                 "policies": {"input": ["house"], "output": []},
                 "limits": {"max_body_bytes": 4_000_000},
             }
