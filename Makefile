@@ -19,7 +19,7 @@ test-vllm: $(VENV)/dev
 check: $(VENV)/dev
 	scripts/check
 
-bench: $(VENV)/demo
+bench: $(VENV)/dev
 	scripts/bench $(BENCH_ARGS)
 
 # What runs, and beside it what tests and checks.

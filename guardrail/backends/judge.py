@@ -11,12 +11,11 @@ import re
 import secrets
 from dataclasses import dataclass, replace
 from typing import Final
-from urllib.parse import urlsplit
 
-import aiohttp
 import anyio
 import orjson
 
+from guardrail.backends.http1 import ConnectFailed, NetworkError
 from guardrail.backends.judge_replies import (
     Answer,
     after_analysis,
@@ -27,7 +26,7 @@ from guardrail.backends.judge_replies import (
 )
 from guardrail.backends.judge_requests import CHAT, EFFORT_FIELDS, Question, system_text
 from guardrail.backends.ollama import NATIVE, was_filled
-from guardrail.backends.outbound import NETWORK_ERRORS, Outbound, bearer, upload
+from guardrail.backends.outbound import Outbound, bearer, origin_of
 from guardrail.backends.presets import PRESETS, Preset
 from guardrail.backends.prices import Prices, with_cost
 from guardrail.backends.retry import AGAIN, MAX_TRIES, Transient, until_sound
@@ -36,14 +35,13 @@ from guardrail.core.conversation import Subject
 from guardrail.core.policy import Policy
 from guardrail.core.prompt import user_message
 from guardrail.core.verdict import Usage, Verdict
-from guardrail.errors import ClassifierRejected, ClassifierUnavailable, ConfigError, FailureCode
+from guardrail.errors import ClassifierRejected, ClassifierUnavailable, FailureCode
 
 __all__ = ["JudgeClassifier", "JudgeSettings"]
 
+MAX_ANSWER_BYTES: Final = 8 * 1024 * 1024
 _log: Final = logging.getLogger(__name__)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-# The connection was never made, so that the request cannot have hurt the server.
-_NEVER_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,6 @@ class JudgeClassifier:
     """
 
     def __init__(self, settings: JudgeSettings, outbound: Outbound | None = None) -> None:
-        self.name = host_of(settings.base_url)
         self._settings = settings
         self._preset = settings.preset.at(settings.base_url)
         self.context_tokens = settings.context_tokens or self._preset.context_tokens
@@ -87,11 +84,13 @@ class JudgeClassifier:
         self._form = NATIVE if self._preset.native else CHAT
         self._without: frozenset[str] = frozenset()
         self._outbound = outbound or Outbound(read_timeout_s=120, most=settings.max_concurrent)
-        self._url = settings.base_url.rstrip("/")
-        # identity: the session does not decompress.
-        self._headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        self._origin, self._path = origin_of(settings.base_url, "classifier.base_url")
+        host = f"[{self._origin.host}]" if ":" in self._origin.host else self._origin.host
+        self.name = f"{host}:{self._origin.port}"
+        # identity: nothing here decompresses.
+        self._headers = [(b"Content-Type", b"application/json"), (b"Accept-Encoding", b"identity")]
         if authorization := bearer(settings.api_key, "classifier.api_key"):
-            self._headers["Authorization"] = authorization
+            self._headers.append((b"Authorization", authorization.encode()))
 
     async def aclose(self) -> None:
         """Close the connections of the running loop."""
@@ -160,17 +159,19 @@ class JudgeClassifier:
     async def _call(self, path: str, body: bytes | None) -> tuple[int, bytes, str | None]:
         """Status, body and retry-after of one call; without a body it is a GET. Raises ``Transient``."""
         try:
-            async with self._outbound.session().request(
-                "GET" if body is None else "POST",
-                self._url + path,
-                data=None if body is None else upload(body),
-                headers=self._headers,
-                allow_redirects=False,
-            ) as response:
-                return response.status, await response.read(), response.headers.get("retry-after")
-        except NETWORK_ERRORS as error:
+            async with self._outbound.ask(
+                self._origin,
+                b"GET" if body is None else b"POST",
+                (self._path + path).encode(),
+                self._headers,
+                body or b"",
+            ) as answer:
+                waits = [value for key, value in answer.headers if key.lower() == b"retry-after"]
+                retry_after = waits[0].decode("latin-1") if waits else None
+                return answer.status, await answer.read_all(MAX_ANSWER_BYTES), retry_after
+        except NetworkError as error:
             failure = ClassifierUnavailable(f"no answer from the judge ({type(error).__name__})")
-            raise Transient(failure, lost=not isinstance(error, _NEVER_SENT)) from None
+            raise Transient(failure, lost=not isinstance(error, ConnectFailed)) from None
 
     def _read(self, policy: Policy, subject: Subject, user: str, answer: Answer) -> Verdict:
         usage = answer.usage
@@ -197,19 +198,6 @@ class JudgeClassifier:
     def _overran(self, prompt: str, usage: Usage) -> bool:
         filled = self._preset.native and was_filled(usage, self.context_tokens)
         return filled or was_cut(prompt, usage.prompt)
-
-
-def host_of(base_url: str) -> str:
-    """``host:port`` of an address, for metrics and records. Raises ``ConfigError`` where it is none."""
-    try:
-        parts = urlsplit(base_url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if not host or parts.scheme not in ("http", "https"):
-        raise ConfigError("classifier.base_url: must begin with http:// or https://")
-    host = f"[{host}]" if ":" in host else host
-    return f"{host}:{port or (443 if parts.scheme == 'https' else 80)}"
 
 
 def sendable(text: str) -> str:

@@ -7,27 +7,15 @@ a filter's own thread), so pools are kept by loop.
 from __future__ import annotations
 
 import asyncio
-import io
 from collections.abc import Iterable
-from typing import Final
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
-
-import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
 
 from guardrail.backends.http1 import Header
 from guardrail.backends.pool import Asked, Body, Origin, Pool
 from guardrail.errors import ConfigError
 
-__all__ = ["NETWORK_ERRORS", "Outbound", "bearer", "origin_of", "upload"]
-
-# aiohttp's pure-Python parser lets HttpProcessingError out where a body's framing is broken.
-NETWORK_ERRORS: Final = (aiohttp.ClientError, HttpProcessingError, OSError, asyncio.TimeoutError)
-"""Everything aiohttp raises when a call fails on the network or on the protocol."""
-
-
-_LARGE: Final = 1 << 20  # aiohttp.payload.TOO_LARGE_BYTES_BODY, where its warning begins
+__all__ = ["Outbound", "bearer", "origin_of"]
 
 
 def bearer(api_key: str, name: str) -> str:
@@ -65,11 +53,6 @@ def origin_of(base_url: str, name: str) -> tuple[Origin, str]:
     return Origin(ascii_host, port or usual, tls, authority.encode()), parts.path.rstrip("/")
 
 
-def upload(body: bytes) -> bytes | io.BytesIO:
-    """The body as aiohttp wants it: one above 1 MiB as a file, which it writes piece by piece."""
-    return io.BytesIO(body) if len(body) > _LARGE else body
-
-
 class Outbound:
     """Asks over the running loop's pool.
 
@@ -80,15 +63,8 @@ class Outbound:
     def __init__(
         self, *, connect_timeout_s: float = 5.0, read_timeout_s: float = 600.0, most: int = 0
     ) -> None:
-        self._most = most
         self._limits = (connect_timeout_s, read_timeout_s, most)
         self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
-        self._timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=connect_timeout_s, sock_read=read_timeout_s
-        )
-        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = (
-            WeakKeyDictionary()
-        )
 
     def ask(
         self, origin: Origin, method: bytes, target: bytes, headers: Iterable[Header], body: Body = b""
@@ -107,24 +83,8 @@ class Outbound:
             pool = self._pools[loop] = Pool(*self._limits)
         return pool
 
-    def session(self) -> aiohttp.ClientSession:
-        """The session of the running loop, made on first use."""
-        loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
-        if session is None:
-            session = self._sessions[loop] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._most, ttl_dns_cache=60),
-                timeout=self._timeout,
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
-        return session
-
     async def aclose(self) -> None:
         """Close the running loop's connections."""
         pool = self._pools.pop(asyncio.get_running_loop(), None)
         if pool is not None:
             pool.close()
-        session = self._sessions.pop(asyncio.get_running_loop(), None)
-        if session is not None:
-            await session.close()
