@@ -198,15 +198,19 @@ class FakeJudge(FakeServer):
 
 
 class FakeUpstream(FakeServer):
-    """A chat model that says ``text``, streamed by words when asked to; GET answers a model list."""
+    """A chat model that says ``text``, streamed by words when asked to; GET answers a model list.
+
+    ``pause_s`` is waited before each word: without one a whole stream comes in a single read.
+    """
 
     def __init__(self, text: str = "The weather is fine today.") -> None:
         self.text = text
+        self.pause_s = 0.0
         super().__init__(self._complete)
 
     def _complete(self, seen: Seen) -> Say:
         if seen.method == "GET":
             return Say(b'{"object": "list", "data": [{"id": "fake-model", "object": "model"}]}')
         if seen.json.get("stream"):
-            return stream([word + " " for word in self.text.split(" ")])
+            return stream([word + " " for word in self.text.split(" ")], pause_s=self.pause_s)
         return Say(completion(self.text))

@@ -83,7 +83,11 @@ class JudgeClassifier:
         self._prices = settings.prices or self._preset.prices.get(settings.model)
         self._form = NATIVE if self._preset.native else CHAT
         self._without: frozenset[str] = frozenset()
-        self._outbound = outbound or Outbound(read_timeout_s=120, most=settings.max_concurrent)
+        self._outbound = outbound or Outbound(
+            read_timeout_s=120,
+            most=settings.max_concurrent,
+            resend=False,  # until_sound counts how often a text is sent
+        )
         self._origin, self._path = origin_of(settings.base_url, "classifier.base_url")
         host = f"[{self._origin.host}]" if ":" in self._origin.host else self._origin.host
         self.name = f"{host}:{self._origin.port}"

@@ -57,13 +57,18 @@ class Outbound:
     """Asks over the running loop's pool.
 
     ``read_timeout_s`` is the longest silence, in seconds; ``most`` limits the calls at once (0: no limit),
-    more wait for their turn.
+    more wait for their turn. ``resend`` is as in ``Pool``.
     """
 
     def __init__(
-        self, *, connect_timeout_s: float = 5.0, read_timeout_s: float = 600.0, most: int = 0
+        self,
+        *,
+        connect_timeout_s: float = 5.0,
+        read_timeout_s: float = 600.0,
+        most: int = 0,
+        resend: bool = True,
     ) -> None:
-        self._limits = (connect_timeout_s, read_timeout_s, most)
+        self._limits = (connect_timeout_s, read_timeout_s, most, resend)
         self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
 
     def ask(

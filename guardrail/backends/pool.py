@@ -41,10 +41,14 @@ class Origin:
 
 
 class Pool:
-    """The connections of one event loop. Times in seconds; ``most`` exchanges at once, 0 for no limit."""
+    """The connections of one event loop. Times in seconds; ``most`` exchanges at once, 0 for no limit.
 
-    def __init__(self, connect_timeout_s: float, silence_s: float, most: int) -> None:
+    ``resend``: a request whose kept connection turns out to be closed already goes out once more.
+    """
+
+    def __init__(self, connect_timeout_s: float, silence_s: float, most: int, resend: bool = True) -> None:
         self.in_use = 0
+        self.resend = resend
         self._loop = asyncio.get_running_loop()
         self._connect_timeout_s = connect_timeout_s
         self._silence_s = silence_s
@@ -169,7 +173,7 @@ class Asked:
         try:
             await connection.head()
         except Lost as lost:
-            if not (reused and connection.stale(STALE_S)):
+            if not (self._pool.resend and reused and connection.stale(STALE_S)):
                 raise
             connection.close()
             try:

@@ -44,8 +44,10 @@ async def until_sound(
 
     ``ask`` is given its budget of tokens and, at the second reading of a malformed answer, what was
     wrong with the first; an answer that was cut gets twice the budget. What raised ``Transient`` is tried
-    again after a pause; but a text whose connection was lost twice may be what kills the server, and is
-    not sent a third time. Raises ``ClassifierError``.
+    again after a pause; a connection that was lost may just have been an old one, so that is tried at once,
+    but a text that loses two may be what kills the server, and is not sent a third time.
+
+    Raises ``ClassifierError``.
     """
     wrong: FailureCode | None = None
     lost = False
@@ -60,7 +62,9 @@ async def until_sound(
             if wrong is FailureCode.TRUNCATED:
                 budget *= 2
         except Transient as failed:
-            wait = failed.retry_after_s if failed.retry_after_s is not None else pause
+            wait = 0.0 if failed.lost else pause
+            if failed.retry_after_s is not None:
+                wait = failed.retry_after_s
             if attempt == most or (lost and failed.lost) or not time_left_for(wait):
                 raise failed.error from None
             lost = lost or failed.lost

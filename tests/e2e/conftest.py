@@ -346,6 +346,7 @@ def _fresh_fakes(request: pytest.FixtureRequest) -> None:
             fake.script.clear()
             if isinstance(fake, FakeUpstream):
                 fake.text = CALM
+                fake.pause_s = 0.0
 
 
 @pytest.fixture

@@ -210,6 +210,7 @@ class TestMidStream:
 
     def script(self, proxy: Proxy, word: str) -> None:
         proxy.upstream.text = f"{self.BEFORE}And then the {word} comes, with more behind it."
+        proxy.upstream.pause_s = 0.003
 
     def test_a_block_halts_and_nothing_of_it_leaves(self, proxy: Proxy) -> None:
         self.script(proxy, "blockword")
@@ -241,6 +242,7 @@ class TestMidStream:
 
     def test_a_violation_in_the_last_chunk_is_found(self, proxy: Proxy) -> None:
         proxy.upstream.text = self.BEFORE + "blockword"
+        proxy.upstream.pause_s = 0.003
         got = talk(proxy, "hello", streaming=True)
         assert got.finish == "content_filter"
         assert self.BEFORE.startswith(got.text)

@@ -87,7 +87,12 @@ class TestRecords:
         body["usage"]["prompt_tokens_details"] = {"cached_tokens": 640}
         proxy.judge.script.append(Say(json.dumps(body).encode()))
         before, after = proxy.recorded(ask(proxy, PROMPT), "input", "output")
-        assert before["findings"][0]["tokens"] == {"prompt": 700, "cached": 640, "completion": 9}
+        assert before["findings"][0]["tokens"] == {
+            "prompt": 700,
+            "cached": 640,
+            "completion": 9,
+            "cost_usd": None,
+        }
         assert after["findings"][0]["tokens"] is None, "a judge that does not say is unknown, not 0"
 
     def test_equal_texts_have_equal_fingerprints(self, proxy: Proxy) -> None:

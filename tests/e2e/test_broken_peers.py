@@ -282,6 +282,7 @@ class TestJudge:
     def test_that_hangs_in_mid_stream_cuts_it(self, proxies: Proxies) -> None:
         proxy = proxies(**QUICK)
         proxy.upstream.text = LONG + "and a hangword"
+        proxy.upstream.pause_s = 0.003
         text = assert_cut(proxy.post(body(streaming=True)), "guardrail_unavailable")
         assert text
         assert LONG.startswith(text)
@@ -519,7 +520,7 @@ def test_many_streams_at_once_do_not_mix(proxy: Proxy) -> None:
 
     def answer(seen: Any) -> Say:
         kind, n = seen.json["messages"][0]["content"].split(" ")
-        return stream([word + " " for word in texts[kind].format(n=n).split()])
+        return stream([word + " " for word in texts[kind].format(n=n).split()], pause_s=0.003)
 
     usual, proxy.upstream.default = proxy.upstream.default, answer
     try:
