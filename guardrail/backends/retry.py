@@ -67,8 +67,10 @@ async def until_sound(
                 wait = failed.retry_after_s
             if attempt == most or (lost and failed.lost) or not time_left_for(wait):
                 raise failed.error from None
-            lost = lost or failed.lost
-            pause *= 2
+            if failed.lost:
+                lost = True
+            else:
+                pause *= 2
             await anyio.sleep(wait)
     raise AssertionError("unreachable: the last try raises")
 

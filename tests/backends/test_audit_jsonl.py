@@ -71,10 +71,11 @@ class TestContent:
             "status": "judged",
             "error": None,
             "judge": "m",
-            "effort": "low",
+            "effort": None,
             "latency_ms": 12.3,
             "reduced_coverage": False,
-            "tokens": {"prompt": 700, "cached": None, "completion": 9},
+            "tokens": {"prompt": 700, "cached": None, "completion": 9, "cost_usd": None},
+            "steps": [],
         }
         more: dict[str, Any] = {}
         if content != "none":

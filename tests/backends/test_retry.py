@@ -82,11 +82,11 @@ ONCE, AGAIN_ODD, AGAIN_CUT = (
         ([CUT, DOWN, OK], OK, [ONCE, AGAIN_CUT, AGAIN_CUT], [0.1]),
         ([DOWN, DOWN, DOWN, MALFORMED], MALFORMED, [ONCE] * 4, [0.1, 0.2, 0.4]),
         # A text that may have killed the server is sent once more and not a third time.
-        ([LOST], GONE, [ONCE] * 2, [0.1]),
-        ([LOST, OK], OK, [ONCE] * 2, [0.1]),
-        ([LOST, DOWN, LOST, OK], GONE, [ONCE] * 3, [0.1, 0.2]),
-        ([LOST, DOWN, OK], OK, [ONCE] * 3, [0.1, 0.2]),
-        ([LOST, MALFORMED, LOST, OK], GONE, [ONCE, ONCE, AGAIN_ODD], [0.1]),
+        ([LOST], GONE, [ONCE] * 2, [0.0]),
+        ([LOST, OK], OK, [ONCE] * 2, [0.0]),
+        ([LOST, DOWN, LOST, OK], GONE, [ONCE] * 3, [0.0, 0.1]),
+        ([LOST, DOWN, OK], OK, [ONCE] * 3, [0.0, 0.1]),
+        ([LOST, MALFORMED, LOST, OK], GONE, [ONCE, ONCE, AGAIN_ODD], [0.0]),
         ([ClassifierRejected("no")], None, [ONCE], []),
     ],
 )
