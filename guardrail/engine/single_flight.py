@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
 import anyio
-from anyio.lowlevel import EventLoopToken, current_token
 
 __all__ = ["SingleFlight"]
 
@@ -30,11 +30,11 @@ class SingleFlight(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._flights: dict[tuple[EventLoopToken, str], _Flight[T]] = {}
+        self._flights: dict[tuple[asyncio.AbstractEventLoop, str], _Flight[T]] = {}
 
     async def run(self, key: str, call: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
         """The result, and whether it was another caller's."""
-        place = (current_token(), key)
+        place = (asyncio.get_running_loop(), key)
         while (flight := self._flights.get(place)) is not None:
             await flight.done.wait()
             if flight.landed:

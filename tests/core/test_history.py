@@ -15,6 +15,7 @@ from guardrail.core.policy import Action, AnswerForm, Effort, LabelRule, Mode, P
 from guardrail.core.redaction import Redaction, Span
 
 LABELS = {"OK": LabelRule("OK", violation=False), "BAD": LabelRule("BAD", True, Action.REDACT)}
+STOPPING = LABELS | {"STOP": LabelRule("STOP", True, Action.BLOCK)}
 POLICY = Policy("p", "The body.", LABELS)
 
 
@@ -43,12 +44,14 @@ class TestRoot:
             {"reasoning_effort": Effort.HIGH},
             {"answer": AnswerForm.BINARY},
             {"detectors": {"email": "BAD"}},
-            {"detectors": {"email": "BAD"}, "prefilter": frozenset({"email"})},
+            {"labels": STOPPING, "detectors": {"email": "STOP"}, "prefilter": frozenset({"email"})},
             {"phrases": {"x": "BAD"}},
         ],
     )
     def test_differs_with_all_that_a_verdict_and_its_action_depend_on(self, changes: dict[str, Any]):
-        ways = [POLICY, replace(POLICY, detectors={"email": "BAD"})] * ("prefilter" in changes)
+        ways = [POLICY, replace(POLICY, labels=STOPPING, detectors={"email": "STOP"})] * (
+            "prefilter" in changes
+        )
         for policy in ways or [POLICY]:
             assert root([(policy, "judge")], 1) != root([(replace(policy, **changes), "judge")], 1)
 
