@@ -64,6 +64,8 @@ def _guard(config: Config) -> Guard:
         Stage.INPUT: _chosen(known, config.policies.input, Stage.INPUT),
         Stage.OUTPUT: _chosen(known, config.policies.output, Stage.OUTPUT),
     }
+    if config.input_check == "beside":
+        _law_no_redaction(policies[Stage.INPUT])
     used = tuple(dict.fromkeys([*policies[Stage.INPUT], *policies[Stage.OUTPUT]]))
     judges = Judges(config.classifier, known, used, config.limits.max_concurrent_checks)
     caches = Caches(config.cache, config.history)
@@ -149,6 +151,15 @@ def _chosen(known: PolicySet, ids: list[str], stage: Stage) -> tuple[Policy, ...
     return tuple(chosen)
 
 
+def _law_no_redaction(policies: tuple[Policy, ...]) -> None:
+    for policy in policies:
+        if any(rule.action is Action.REDACT for rule in policy.labels.values()):
+            raise ConfigError(
+                f"input_check: beside sends the prompt before it was judged, so {policy.id} could redact "
+                "nothing in it; take it out of policies.input or write before"
+            )
+
+
 def _upstream(config: UpstreamConfig, closers: list[Close]) -> ASGIApp:
     if config.kind == "demo":
         return DemoModel()
@@ -199,4 +210,5 @@ def _settings(config: Config) -> Settings:
         ),
         max_body_bytes=config.limits.max_body_bytes,
         max_concurrent_requests=config.limits.max_concurrent_requests,
+        beside=config.input_check == "beside",
     )

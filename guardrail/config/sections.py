@@ -266,6 +266,11 @@ class Config(Model):
     metrics: MetricsConfig = MetricsConfig()
     limits: LimitsConfig = LimitsConfig()
     paths: PathsConfig = PathsConfig()
+    input_check: Literal["before", "beside"] = Field(
+        default="before",
+        description="beside: the model is asked while the prompt is being judged, which saves the wait for "
+        "one check; a prompt that is blocked has then been seen by it. Nothing of its answer leaves.",
+    )
     unreadable: Literal["block", "flag", "pass"] = Field(
         default="flag", description="What happens to images, audio and other parts nobody can read."
     )

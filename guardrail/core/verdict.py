@@ -29,7 +29,7 @@ class Usage:
 class Step:
     """One classifier that was asked before the one that gave the verdict, and what came of it.
 
-    ``label`` is what it said; ``error`` why it could not say anything. ``effort`` is None where nobody knows.
+    ``label`` is what it said; ``error`` why it said nothing. ``effort`` is None where nobody knows.
     """
 
     judge: str

@@ -71,7 +71,15 @@ class Chat:
         self._memory = memory
         self._prefix = ""  # of the whole conversation
         self._state: Remembered | None = None  # what is known of the whole conversation
+        self._prefixes: list[str] = []
+        self._start = lead  # where that begins which is not known
+        self._known = _NOTHING
         self.dropped: tuple[int, ...] = ()
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the whole conversation is known to be blocked."""
+        return self._known.blocked and self._start == len(self._conversation.turns)
 
     @property
     def remembers(self) -> bool:
@@ -86,22 +94,28 @@ class Chat:
             return replace(whole, digest=self._prefix)
         return Conversation(self._kept(len(whole.turns)), whole.unreadable, whole.asides)
 
+    async def recall(self) -> None:
+        """Look up what is known of the conversation; ``check_input`` does it where nobody did."""
+        if self._memory is not None and not self._prefixes:
+            self._prefixes = chain(self._conversation.turns)
+            self._prefix = self._prefixes[-1]
+            self._start, self._known = await self._memory.longest(self._prefixes, self._lead)
+            self.dropped = self._known.dropped
+
     async def check_input(self, *, decision_id: str, dialect: str) -> Decision:
         """Judge what is not known yet, and record the decision about the whole."""
         memory, whole = self._memory, self._conversation
         if memory is None:
             return await self._engine.check_input(whole, decision_id=decision_id, dialect=dialect)
-        prefixes = chain(whole.turns)
-        self._prefix = prefixes[-1]
-        start, known = await memory.longest(prefixes, self._lead)
-        self.dropped = known.dropped
+        await self.recall()
+        start, known = self._start, self._known
         new = whole.turns[start:]
-        if known.blocked and not new:
+        if self.blocked:
             self._state = known
             decision = Decision(Stage.INPUT, Action.BLOCK, unjudged=whole.unreadable, id=decision_id)
             self._engine.record(decision, dialect, "", checks=0)
             return decision
-        digest = "" if known.dropped else prefixes[start]
+        digest = "" if known.dropped else self._prefixes[start]
         decision = await self._engine.check(
             Subject(Stage.INPUT, self._kept(start), new + whole.asides, digest),
             unjudged=whole.unreadable,

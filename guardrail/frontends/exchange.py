@@ -44,12 +44,16 @@ __all__ = ["Exchange", "Settings"]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the middleware is told besides the engine. Sizes are in bytes."""
+    """What the middleware is told besides the engine. Sizes are in bytes.
+
+    ``beside``: the app is asked while the prompt is being judged. It may so see a prompt that is blocked.
+    """
 
     refusals: Mapping[Stage, Refusal] = field(default_factory=lambda: {stage: Refusal() for stage in Stage})
     streaming: StreamRules = field(default_factory=StreamRules)
     max_body_bytes: int = 1_048_576
     max_concurrent_requests: int = 512
+    beside: bool = False
 
 
 class Exchange:
@@ -77,6 +81,8 @@ class Exchange:
         self._checks: TaskGroup | None = None
         self._unreadable: UnreadableResponse | None = None
         self._complete = False  # the app ended its answer
+        self._before: Decision | None = None  # about the prompt
+        self._gate: anyio.Event | None = None  # opens with it, where the app is asked earlier
 
     async def read(self) -> GuardedRequest | None:
         """The request; None when the client hung up, or was told that it cannot be read."""
@@ -122,23 +128,66 @@ class Exchange:
 
     async def _serve(self, request: GuardedRequest) -> None:
         chat = self._engine.chat(request.conversation)
-        decision = await chat.check_input(decision_id=self._id, dialect=self._dialect.name)
+        await chat.recall()
+        if self._settings.beside and not (request.added_policies or chat.blocked):
+            answered = await self._beside(request, chat)
+        else:
+            answered = False
+            self._before = await chat.check_input(decision_id=self._id, dialect=self._dialect.name)
+        decision = await self._judged()
         if decision.action is Action.BLOCK:
             await self._refuse(request, decision, chat)
-            return
+        elif not answered:
+            await self._answer(request, chat)
+
+    async def _beside(self, request: GuardedRequest, chat: Chat) -> bool:
+        """Judge the prompt while the app answers it; nothing of the answer is taken before the decision.
+
+        False where it has to be asked again, or not at all: the app's call is then cancelled.
+        """
+        failed: Exception | None = None
+        self._gate = anyio.Event()
+
+        async def answer() -> None:
+            nonlocal failed
+            try:
+                await self._answer(request, chat)
+            except Exception as error:
+                failed = error
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(answer)
+            decision = await chat.check_input(decision_id=self._id, dialect=self._dialect.name)
+            if decision.action >= Action.REDACT:
+                group.cancel_scope.cancel()
+            self._before = decision
+            self._gate.set()
+        if failed is not None:
+            raise failed
+        return decision.action < Action.REDACT
+
+    async def _judged(self) -> Decision:
+        """The decision about the prompt, as soon as it is made."""
+        if self._gate is not None:
+            await self._gate.wait()
+        assert self._before is not None  # noqa: S101 - the gate opens behind it
+        return self._before
+
+    async def _answer(self, request: GuardedRequest, chat: Chat) -> None:
+        """Let the app answer, and judge that."""
         raw = request.raw
-        if decision.action is Action.REDACT:
-            raw = self._dialect.edit(raw, decision.redactions)
+        if self._before is not None and self._before.action is Action.REDACT:
+            raw = self._dialect.edit(raw, self._before.redactions)
         if chat.dropped:
             raw = self._dialect.drop(raw, chat.dropped)
-            self._send = _Telling(self._send, len(chat.dropped))
+            self._send = _Telling(self._client.send, len(chat.dropped))
         request = replace(request, conversation=chat.forwarded)
         try:
-            await self._forward(raw, request, decision, chat)
+            await self._forward(raw, request, chat)
         except UpstreamLost as error:
-            await self._lost("upstream_unavailable", str(error), decision)
+            await self._lost("upstream_unavailable", str(error))
         except UnreadableResponse as error:
-            await self._lost("upstream_unreadable", str(error), decision)
+            await self._lost("upstream_unreadable", str(error))
 
     async def _refuse(self, request: GuardedRequest, decision: Decision, chat: Chat) -> None:
         if decision.unavailable:
@@ -152,14 +201,15 @@ class Exchange:
         if refusal.style == "completion":
             await chat.answered(Turn("assistant", (Segment(refusal.message, ()),)))
 
-    async def _lost(self, code: str, reason: str, decision: Decision) -> None:
+    async def _lost(self, code: str, reason: str) -> None:
+        decision = await self._judged()
         if self._responder is not None:
             await self._responder.lost(code, reason)
             return
         reply = self._dialect.error(BAD_UPSTREAM, code, reason)
         await send_reply(self._send, reply, decision_headers(decision))
 
-    async def _forward(self, raw: bytes, request: GuardedRequest, decision: Decision, chat: Chat) -> None:
+    async def _forward(self, raw: bytes, request: GuardedRequest, chat: Chat) -> None:
         replaced = (b"content-length", b"accept-encoding", b"transfer-encoding")
         headers = [(k, v) for k, v in self._scope["headers"] if k.lower() not in replaced]
         headers.append((b"content-length", str(len(raw)).encode()))
@@ -179,7 +229,7 @@ class Exchange:
             if self._unreadable is not None:
                 raise self._unreadable
             try:
-                await self._take(message, request, decision, chat)
+                await self._take(message, request, await self._judged(), chat)
             except UnreadableResponse as error:
                 self._unreadable = error
                 raise

@@ -401,6 +401,16 @@ class TestProxy:
         off = proxy_from(write(upstream={"kind": "demo"}, metrics={"enabled": False}))
         assert (await post(off, path="/metrics", method="GET"))[0]["status"] == 403
 
+    def test_a_prompt_that_may_be_redacted_is_not_sent_before_it_was_judged(
+        self, write: Write, tmp_path: Path
+    ):
+        assert load_guard(write(input_check="beside")).settings.beside
+        file = tmp_path / "policies" / "other" / "policy.md"
+        file.write_text(file.read_text().replace("action: block", "action: redact"))
+        message = refused(write(input_check="beside", policies={"input": ["house", "other"]}), load_guard)
+        assert message.startswith("input_check: ")
+        assert "other could redact nothing" in message
+
     async def test_its_end_writes_the_audit_and_closes_everything(self, write: Write, tmp_path: Path):
         before = set(threading.enumerate())
         sinks = [

@@ -65,6 +65,7 @@ def test_the_sections_of_the_whole():
         "metrics",
         "limits",
         "paths",
+        "input_check",
         "unreadable",
         "strict",
         "trusted_roles",

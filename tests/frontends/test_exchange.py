@@ -917,3 +917,99 @@ class TestModes:
         assert headers_of(sent)[b"x-guardrail-decision"] == b"pass"
         assert len(app.bodies) == 1
         assert sink.records[0].decision.findings[0].action is Action.BLOCK
+
+
+class Late:
+    """The scripted judge, which answers about a prompt only once the app was asked."""
+
+    def __init__(self) -> None:
+        self.inner = ScriptedClassifier(RULES)
+        self.app_was_asked = anyio.Event()
+
+    def identity(self, policy: Policy) -> str:
+        return "late"
+
+    async def classify(self, policy: Policy, subject: Subject) -> Verdict:
+        if subject.stage is Stage.INPUT:
+            await self.app_was_asked.wait()
+            await anyio.lowlevel.checkpoint()
+        return await self.inner.classify(policy, subject)
+
+
+class TestBeside:
+    """``input_check: beside``: the app is asked while the prompt is judged; nothing leaves earlier."""
+
+    SETTINGS = Settings(beside=True)
+
+    async def drive(
+        self, raw: bytes, inner: App, judge: Late | None = None, **options: Any
+    ) -> list[Message]:
+        judge = judge or Late()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            judge.app_was_asked.set()
+            await inner(scope, receive, send)
+
+        return await drive(
+            GuardrailMiddleware(app, engine(classifier=judge, **options), self.SETTINGS), raw
+        )
+
+    async def test_the_app_is_asked_before_the_verdict_and_its_answer_passes(self):
+        inner = App()
+        sent = await self.drive(ask("Hello"), inner)  # a judge that waits for the app would wait for ever
+        assert (whole(sent), headers_of(sent)[b"x-guardrail-decision"]) == (ANSWER, b"pass")
+        assert inner.bodies == [ask("Hello")]
+
+    async def test_a_stream_too(self):
+        parts = [chunk({"content": "The weather is fine."}), chunk({}, finish_reason="stop")]
+        inner = App([start(200, [(b"content-type", b"text/event-stream")]), body(b"".join(parts))])
+        sent = await self.drive(ask("Hello", stream=True), inner)
+        assert whole(sent) == b"".join(parts)
+
+    @pytest.mark.parametrize("stream", [False, True])
+    async def test_of_the_answer_to_a_blocked_prompt_nothing_leaves(self, stream: bool):
+        inner = App(then=anyio.sleep_forever)
+        sent = await self.drive(ask("a forbidden thing", stream=stream), inner)
+        assert b"can't help" in whole(sent)
+        assert b"weather" not in whole(sent)
+        assert headers_of(sent)[b"x-guardrail-decision"] == b"block"
+        assert inner.cancelled
+
+    async def test_a_check_that_fails_closed_is_503(self):
+        inner = App()
+        sent = await self.drive(ask("an outage"), inner)
+        assert (sent[0]["status"], error_of(sent)["code"]) == (503, "guardrail_unavailable")
+        assert inner.cancelled
+
+    async def test_a_prompt_to_be_redacted_is_asked_about_anew(self):
+        inner = App()
+        sent = await self.drive(ask(f"Write to {MAIL}"), inner)
+        assert whole(sent) == ANSWER
+        assert inner.bodies[1:] == [ask("Write to [REDACTED:HIDE]")]
+
+    async def test_the_answer_is_judged_as_ever(self):
+        inner = App([start(), body(completion("a forbidden thing"))])
+        assert b"can't help" in whole(await self.drive(ask("Hello"), inner))
+
+    async def test_an_app_that_is_lost_is_502_unless_the_prompt_is_blocked(self):
+        async def lose() -> None:
+            raise UpstreamLost("gone")
+
+        for text, status in (("Hello", 502), ("a forbidden thing", 200)):
+            sent = await self.drive(ask(text), App([], then=lose))
+            assert sent[0]["status"] == status
+
+    async def test_a_crash_of_the_app_stays_what_it_was(self):
+        async def crash() -> None:
+            raise KeyError("x")
+
+        with pytest.raises(KeyError):
+            await self.drive(ask("Hello"), App([], then=crash))
+
+    async def test_a_request_that_adds_policies_is_judged_before(self):
+        inner = App()
+        judge = ScriptedClassifier(RULES)
+        guarded = GuardrailMiddleware(inner, engine(classifier=judge, addable=[EXTRA]), self.SETTINGS)
+        sent = await drive(guarded, ask("a forbidden thing", guardrails=["extra-rules"]))
+        assert b"can't help" in whole(sent)
+        assert inner.bodies == []
