@@ -76,7 +76,13 @@ SERIES: Final = (
     ),
     Series("burst", {"bare": _BURST, "instant": _BURST}, (16, 64), {}),
     Series("paced", {"bare": _PACED, "instant": _PACED}, (16, 64), {}, paced=True),
-    Series("slow unary", {"bare": _WAITING, "slow": _WAITING}, (4,), {"slow": 2}, paced=True),
+    Series(
+        "slow unary",
+        {"bare": _WAITING, "slow": _WAITING, "slow beside": _WAITING},
+        (4,),
+        {"slow": 2, "slow beside": 2},
+        paced=True,
+    ),
     Series(
         "slow stream",
         {"bare": _SPREAD, "slow": _SPREAD, "slow output": _SPREAD},
@@ -118,6 +124,7 @@ class Bench:
             "cached": (0, 10_000, ("input", "output")),
             "judged": (0, 0, ("input", "output")),
             "slow": (JUDGE_MS, 0, ("input", "output")),
+            "slow beside": (JUDGE_MS, 0, ("input", "output")),
             "slow output": (JUDGE_MS, 0, ("output",)),
         }.items():
             port = free_port()
@@ -139,6 +146,7 @@ class Bench:
             "policies": {"directory": str(ROOT / "policies"), **{stage: [_POLICY] for stage in stages}},
             "cache": {"max_entries": cache},
             "paths": {"allow": [OPEN_PATH]},
+            "input_check": "beside" if name == "slow beside" else "before",
         }
         file.write_text(json.dumps(value))
         return file

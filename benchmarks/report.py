@@ -145,13 +145,16 @@ def _wait_row(what: str, pair: Pair, field: str, budget: float = 0.0, stretch: f
 def _wait_rows(results: Results) -> Iterator[Row]:
     judge = f"judge {JUDGE_MS} ms"
     unary = Pair(results, "slow unary", "slow", 4)
+    beside = Pair(results, "slow unary", "slow beside", 4)
     stream = Pair(results, "slow stream", "slow", 4)
     output = Pair(results, "slow stream", "slow output", 4)
     for at_once in results.samples["paced"]["instant"]:
         pair = Pair(results, "paced", "instant", at_once)
         yield _wait_row("first token, checks of no cost: ms", pair, "first_ms")
     yield _wait_row(f"first token, input and output, {judge}: ms", stream, "first_ms")
-    yield _wait_row(f"answer of {UPSTREAM_MS} ms, {judge}: ms", unary, "total_ms", _UNARY_MS)
+    yield _wait_row(f"answer of {UPSTREAM_MS} ms, {judge}: ms", unary, "total_ms")
+    what = f"answer of {UPSTREAM_MS} ms, {judge}, input check beside it: ms"
+    yield _wait_row(what, beside, "total_ms", _UNARY_MS)
     yield _wait_row(f"whole stream, output only, {judge}: ms", output, "total_ms", *_STREAM_END_MS)
     yield _wait_row(f"whole stream, input and output, {judge}: ms", stream, "total_ms")
     seconds = stream.middles("total_ms")[0] / 1e3
