@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from guardrail.core.decision import Decision, Failure, Finding
 from guardrail.core.verdict import Step, Usage
 
 __all__ = ["DecisionRecord", "fingerprint", "to_json"]
+
+# One step of a path: its word, if it is plain, and its indexes. Any other is a key of the caller's making.
+_STEP: Final = re.compile(r"\$|[A-Za-z0-9_-]{1,40}(?:\[[0-9]{1,9}\])*")
 
 
 def fingerprint(text: str) -> str:
@@ -49,7 +53,7 @@ def to_json(record: DecisionRecord, content: str) -> dict[str, Any]:
         "degraded": bool(decision.degraded),
         "checks": record.checks,
         "findings": [_finding(finding) for finding in decision.findings],
-        "unjudged": list(decision.unjudged),
+        "unjudged": [path if content == "full" else _plain(path) for path in decision.unjudged],
     }
     if content != "none":
         line["fingerprint"] = fingerprint(record.text)
@@ -61,6 +65,11 @@ def to_json(record: DecisionRecord, content: str) -> dict[str, Any]:
             if not isinstance(f, Failure) and f.rationale
         }
     return line
+
+
+def _plain(path: str) -> str:
+    """The path with ``?`` for each step that may hold a text: keys can be the caller's own."""
+    return ".".join(step if _STEP.fullmatch(step) else "?" for step in path.split("."))
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

@@ -31,8 +31,7 @@ from guardrail.ports import Classifier
 
 __all__ = ["Cascade", "Finder", "WithEffort"]
 
-
-SHARE: Final = 0.9  # of the time that is left, for the escalation
+_SHARE: Final = 0.9  # of the time that is left, for the escalation
 
 
 class Finder(Protocol):
@@ -98,9 +97,8 @@ class Cascade:
         left = anyio.current_effective_deadline() - anyio.current_time()
         second = None
         try:
-            with anyio.move_on_after(
-                left * SHARE
-            ):  # else the engine's deadline would take the first one along
+            # Else the engine's deadline would take the first verdict along.
+            with anyio.move_on_after(left * _SHARE):
                 second = await escalation.classify(policy, subject)
             if second is None:
                 raise ClassifierTimeout("the escalation took more than its share of the deadline")

@@ -100,6 +100,7 @@ class GuardrailEngine:
         self._trusted_roles = trusted_roles
         self.on_unreadable = Action.BLOCK if strict else on_unreadable
         self._flights: SingleFlight[Verdict] = SingleFlight()
+        self._root: tuple[list[str], str] = ([], "")  # of what is remembered, and the judges it is made of
 
     def adding(self, policy_ids: Sequence[str]) -> GuardrailEngine:
         """Return this engine with more policies, each on the stages it is written for.
@@ -114,6 +115,7 @@ class GuardrailEngine:
         named = [self._addable[policy_id] for policy_id in dict.fromkeys(policy_ids)]
         wanted = [policy for policy in named if policy.mode is not Mode.OFF]
         engine = copy(self)
+        engine._root = ([], "")  # noqa: SLF001 - a copy of this very object
         engine._policies = {  # noqa: SLF001 - a copy of this very object
             stage: (*own, *(p for p in wanted if stage in p.stages and p not in own))
             for stage, own in self._policies.items()
@@ -127,13 +129,12 @@ class GuardrailEngine:
     def _memory(self) -> Memory | None:
         if self._history is None or not self._policies[Stage.INPUT]:
             return None
-        policies = [
-            (policy, f"{stage.value} {self._classifier.identity(policy)}")
-            for stage, own in self._policies.items()
-            for policy in own
-        ]
-        rules = (sorted(self._trusted_roles), int(self.on_unreadable), self._blocked_turns)
-        return Memory(self._history, history.root(policies, *rules), self._blocked_turns)
+        judges = [self._classifier.identity(policy) for own in self._policies.values() for policy in own]
+        if judges != self._root[0]:  # a judge's identity may change while it runs
+            policies = [(policy, stage.value) for stage, own in self._policies.items() for policy in own]
+            rules = (sorted(self._trusted_roles), int(self.on_unreadable), self._blocked_turns, judges)
+            self._root = judges, history.root(policies, *rules)
+        return Memory(self._history, self._root[1], self._blocked_turns)
 
     async def check_input(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Final
 
 import anyio
 
@@ -14,6 +15,8 @@ from guardrail.errors import ClassifierError, ClassifierTimeout, FailureCode, Ma
 from guardrail.ports import Classifier
 
 __all__ = ["Fallback"]
+
+_SHARE_OTHER: Final = 0.9  # of what is then left; else the engine's deadline would hide the first error
 
 
 class Fallback:
@@ -39,7 +42,7 @@ class Fallback:
         """Raises ``ClassifierError`` when neither gives a verdict."""
         started = time.perf_counter()
         try:
-            return await self._first(policy, subject)
+            return await _within(self._share, self._primary, policy, subject)
         except ClassifierError as error:
             failed = error
         step = Step(
@@ -49,18 +52,20 @@ class Fallback:
             latency_ms=(time.perf_counter() - started) * 1e3,
         )
         try:
-            verdict = await self._other.classify(policy, subject)
+            verdict = await _within(_SHARE_OTHER, self._other, policy, subject)
         except ClassifierError as error:
             raise min(failed, error, key=_order) from None
         if _condemns(failed) and not verdict.violation:
             raise failed
         return replace(verdict, steps=(step, *verdict.steps))
 
-    async def _first(self, policy: Policy, subject: Subject) -> Verdict:
-        left = anyio.current_effective_deadline() - anyio.current_time()
-        with anyio.move_on_after(left * self._share):
-            return await self._primary.classify(policy, subject)
-        raise ClassifierTimeout("the judge took more than its share of the deadline")
+
+async def _within(share: float, judge: Classifier, policy: Policy, subject: Subject) -> Verdict:
+    """Ask with a share of the time that is left; without a deadline, of all time."""
+    left = anyio.current_effective_deadline() - anyio.current_time()
+    with anyio.move_on_after(left * share):
+        return await judge.classify(policy, subject)
+    raise ClassifierTimeout("the judge took more than its share of the deadline")
 
 
 def _condemns(error: ClassifierError) -> bool:
