@@ -6,6 +6,7 @@ Label values are policy ids of the configuration and words of our own; never tex
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -66,13 +67,14 @@ class Metrics:
         self._failures = self._counter(
             "failures", "Checks that could not be made.", "policy", "stage", "code", "fail_mode"
         )
-        self._seconds = Histogram(
+        seconds = Histogram(
             "guardrail_check_seconds",
             "Time of one check that was not cached.",
             ["policy", "stage"],
             buckets=_SECONDS,
             registry=self._registry,
         )
+        self._seconds = cache(seconds.labels)
         self._tokens = self._counter("judge_tokens", "Tokens as the judge reported them.", "policy", "kind")
         self._known = self._counter(
             "judge_prompt_tokens_cache_known",
@@ -90,24 +92,24 @@ class Metrics:
     def record(self, record: DecisionRecord) -> None:
         """Count one decision."""
         action = "cancelled" if record.cancelled else record.decision.action.word
-        self._decisions.labels(record.decision.stage.value, action).inc()
+        self._decisions(record.decision.stage.value, action).inc()
 
     def finding(self, stage: Stage, finding: Finding) -> None:
         """Count one check, and what it cost unless it was cached."""
         policy = finding.policy.id
         if isinstance(finding, Failure):
-            self._checks.labels(policy, stage.value, "unavailable").inc()
-            self._failures.labels(policy, stage.value, finding.code.value, finding.fail_mode.value).inc()
-            self._seconds.labels(policy, stage.value).observe(finding.latency_ms / 1e3)
+            self._checks(policy, stage.value, "unavailable").inc()
+            self._failures(policy, stage.value, finding.code.value, finding.fail_mode.value).inc()
+            self._seconds(policy, stage.value).observe(finding.latency_ms / 1e3)
             return
         if finding.violation:
-            self._violations.labels(policy, stage.value, finding.action.word).inc()
+            self._violations(policy, stage.value, finding.action.word).inc()
         if finding.cached:
-            self._checks.labels(policy, stage.value, "cached").inc()
+            self._checks(policy, stage.value, "cached").inc()
             return
         status = "rules" if finding.judge == "rules" else "judged"
-        self._checks.labels(policy, stage.value, status).inc()
-        self._seconds.labels(policy, stage.value).observe(finding.latency_ms / 1e3)
+        self._checks(policy, stage.value, status).inc()
+        self._seconds(policy, stage.value).observe(finding.latency_ms / 1e3)
         if status == "judged":
             self._paid(policy, finding)
 
@@ -119,25 +121,26 @@ class Metrics:
         self._spent(policy, verdict.usage)
         for step in verdict.steps:
             outcome = "overtaken" if step.label is None else "escalated"
-            self._steps.labels(policy, step.error.value if step.error else outcome).inc()
+            self._steps(policy, step.error.value if step.error else outcome).inc()
             if step.usage is not None:
                 self._spent(policy, step.usage)
 
     def _spent(self, policy: str, usage: Usage | None) -> None:
         if usage is None or usage.cost_usd is None:
-            self._cost_unknown.labels(policy).inc()
+            self._cost_unknown(policy).inc()
         else:
-            self._cost.labels(policy).inc(usage.cost_usd)
+            self._cost(policy).inc(usage.cost_usd)
         if usage is None:
             return
-        self._tokens.labels(policy, "prompt").inc(usage.prompt)
-        self._tokens.labels(policy, "completion").inc(usage.completion)
+        self._tokens(policy, "prompt").inc(usage.prompt)
+        self._tokens(policy, "completion").inc(usage.completion)
         if usage.cached is not None:
-            self._tokens.labels(policy, "cached").inc(usage.cached)
-            self._known.labels(policy).inc(usage.prompt)
+            self._tokens(policy, "cached").inc(usage.cached)
+            self._known(policy).inc(usage.prompt)
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(f"guardrail_{name}", text, labels, registry=self._registry)
+    def _counter(self, name: str, text: str, *labels: str) -> Callable[..., Counter]:
+        # Cached: finding a child by its labels costs more than counting, and there are few of them.
+        return cache(Counter(f"guardrail_{name}", text, labels, registry=self._registry).labels)
 
 
 class _Endpoints(Collector):

@@ -25,7 +25,9 @@ _COMMANDS: Final = {  # with the first sentence of their help, which --help show
     "check": "Judge TEXT (- for standard input).",
     "config": "Check a configuration file or print its schema.",
     "demo": "Play a tour of guarded conversations on this machine, then stay up to be tried.",
+    "doctor": "Ask the configured judge what it really does.",
     "serve": "Serve the guarded proxy.",
+    "simulate": "Serve a simulated judge: no model, measured latencies and each server's quirks.",
 }
 
 

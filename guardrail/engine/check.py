@@ -293,6 +293,8 @@ class GuardrailEngine:
             _log.error("policy %s: check failed: %s", policy.id, type(error).__name__)
         else:
             elapsed = (time.perf_counter() - started) * 1e3
+            if shared:  # whoever asked has it in his record, and its cost
+                verdict = replace(verdict, cached=True, usage=None, steps=())
             found[index] = replace(verdict, policy=policy, latency_ms=elapsed)
             if self._cache is not None and not shared and _worth_keeping(verdict):
                 await self._cache.put(key, verdict)

@@ -53,6 +53,15 @@ class TestFind:
             (2, Span(17, 33, "RED")),
         ]
 
+    def test_only_the_named_detectors_are_asked(self):
+        both = policy(detectors={"pii.email": "RED", "pii.ip": "BLK"}, phrases={"hello": "FLG"})
+        text = f"hello {MAIL} 93.184.216.34"
+        for finder in (DetectorClassifier([both]), EmbeddedClassifier([both])):
+            spans = finder.find(both, subject(text), {"pii.ip"})
+            assert [(span.label, text[span.start : span.end]) for _, span in spans] == [
+                ("BLK", "93.184.216.34")
+            ]
+
     def test_only_judged_turns_are_searched(self):
         context = (Turn("system", (Segment(MAIL, ()),)),)
         whole = Subject(Stage.INPUT, context, (Turn("user", (Segment("hi", ()),)),))

@@ -87,6 +87,14 @@ class TestFrontMatter:
         assert policy.detectors == {"pii.email": "S2", "pii.ip": "S4"}
         assert policy.phrases == {"buy now": "S2", "cheap": "S2", "act (now|today)": "S4"}
 
+    def test_who_is_asked_before_and_after_and_how_long_it_is_remembered(self, tmp_path: Path):
+        front = FRONT.replace("action: flag", "action: flag, escalate: true") + (
+            "detectors: {pii.ip: S4}\nprefilter: [pii.ip]\ncache_ttl_s: 0\n"
+        )
+        policy = load_policy(write(tmp_path, front))
+        assert [label for label, rule in policy.labels.items() if rule.escalate] == ["S2"]
+        assert (policy.prefilter, policy.cache_ttl_s) == (frozenset({"pii.ip"}), 0)
+
     def test_a_list_of_detectors_stands_for_the_strictest_label(self, tmp_path: Path):
         policy = load_policy(write(tmp_path, FRONT + "detectors: [pii.email, pii.ip]\n"))
         assert policy.detectors == {"pii.email": "S4", "pii.ip": "S4"}
@@ -129,6 +137,8 @@ class TestFrontMatter:
             (FRONT + "detectors: {pii.email: S0}\n", "detectors", "violation: true"),
             (FRONT + "phrases: {S9: [x]}\n", "phrases", "name a declared label"),
             (FRONT + "phrases: {S2: [buy], S4: [buy]}\n", "phrases: 'buy'", "remove one"),
+            (FRONT + "prefilter: [pii.ip]\n", "prefilter: 'pii.ip'", "add it"),
+            (FRONT + "cache_ttl_s: -1\n", "cache_ttl_s", "greater than or equal to 0"),
             ("[id, labels]\n", "the file", "dictionary"),
             ("# nothing\n", "the file", "dictionary"),
             ("id: [unclosed\n", "cannot be read", "line"),

@@ -132,6 +132,17 @@ class TestLaws:
     def test_hits_of_a_violating_label_are_accepted(self, key):
         assert getattr(policy(**{key: {"pii.email": "P1"}}), key) == {"pii.email": "P1"}
 
+    @pytest.mark.parametrize(
+        ("name", "told"), [("pii.ip", "none of its detectors"), ("pii.email", "does not block")]
+    )
+    def test_a_prefilter_is_a_detector_that_blocks(self, name, told):
+        rules = labels(SAFE, LabelRule("F", True, Action.FLAG), LabelRule("B", True, Action.BLOCK))
+        hits = {"pii.email": "F", "pii.card": "B"}
+        with pytest.raises(PolicyError, match=f"prefilter: '{name}' .*{told}"):
+            policy(labels=rules, detectors=hits, prefilter=frozenset({name, "pii.card"}))
+        sound = policy(labels=rules, detectors=hits, prefilter=frozenset({"pii.card"}))
+        assert sound.prefilter == {"pii.card"}
+
 
 class TestLabels:
     def test_the_strictest_label(self):

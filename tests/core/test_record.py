@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -182,3 +183,18 @@ class TestFingerprint:
 
     def test_takes_lone_surrogates(self):
         assert len(fingerprint("\ud800")) == 16
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("$.tools[0].function.parameters", "$.tools[0].function.parameters"),
+        ("$.metadata.call me at 5550", "$.metadata.?"),
+        ("$.metadata.müller[3].x", "$.metadata.?.x"),
+        ("$." + "a" * 41, "$.?"),
+    ],
+)
+def test_keys_of_the_callers_making_stand_in_no_record_without_content(path: str, shown: str):
+    for content in ("none", "fingerprint"):
+        assert to_json(record(unjudged=(path,)), content)["unjudged"] == [shown]
+    assert to_json(record(unjudged=(path,)), "full")["unjudged"] == [path]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import anyio
@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from guardrail.core.conversation import Segment, Subject, Turn
 from guardrail.core.decision import decide
-from guardrail.core.policy import JUDGE_REFUSAL, Action, LabelRule, Policy, Stage
+from guardrail.core.policy import JUDGE_REFUSAL, Action, Effort, LabelRule, Policy, Stage
 from guardrail.core.redaction import Span
 from guardrail.core.verdict import Usage, Verdict
-from guardrail.engine.cascade import Cascade
-from guardrail.errors import ClassifierUnavailable
+from guardrail.engine.cascade import Cascade, WithEffort
+from guardrail.errors import ClassifierError, ClassifierUnavailable, FailureCode
 from guardrail.testing import ScriptedClassifier
 
 LABELS = {
@@ -46,9 +46,12 @@ class Found:
         self.spans = spans
         self.asked = 0
 
-    def find(self, policy: Policy, subject: Subject) -> list[tuple[int, Span]]:
+    def find(
+        self, policy: Policy, subject: Subject, only: Collection[str] | None = None
+    ) -> list[tuple[int, Span]]:
         self.asked += 1
-        return [(0, span) for span in self.spans]
+        labels = {policy.detectors[name] for name in (policy.detectors if only is None else only)}
+        return [(0, span) for span in self.spans if span.label in labels]
 
 
 def judged(label: str | None, **more: Any) -> Verdict:
@@ -165,3 +168,76 @@ class TestIdentity:
             DETECTORS | {"find.more": "RED"},
         ]
         assert len({cascade.identity(policy(detectors=d)) for d in [DETECTORS, *others]}) == 5
+
+
+class TestPrefilter:
+    pytestmark = pytest.mark.anyio
+
+    @pytest.mark.parametrize(("hit", "asked", "label"), [("BLK", 0, "BLK"), ("RED", 1, "RED")])
+    async def test_only_a_hit_of_its_own_blocks_without_the_judge(self, hit: str, asked: int, label: str):
+        judge = ScriptedClassifier()
+        filtered = policy(prefilter=frozenset({"find.block"}))
+        verdict = await Cascade(Found(Span(0, 5, hit)), judge).classify(filtered, SUBJECT)
+        assert (len(judge.asked), verdict.label, verdict.violation) == (asked, label, True)
+
+    def test_it_is_part_of_the_identity(self):
+        cascade = Cascade(Found(), ScriptedClassifier())
+        filtered = policy(prefilter=frozenset({"find.block"}))
+        assert cascade.identity(filtered) != cascade.identity(POLICY)
+
+
+ESCALATING = policy(
+    LABELS
+    | {
+        "FLG": LabelRule("FLG", True, Action.FLAG, escalate=True),
+        "SAFE": LabelRule("SAFE", violation=False, escalate=True),
+    }
+)
+
+
+class TestEscalation:
+    pytestmark = pytest.mark.anyio
+
+    async def ask(self, label: str, second: Any, *spans: Span, delay_s: float = 0.0) -> Verdict:
+        first = ScriptedClassifier([("", Verdict(ESCALATING, label, ESCALATING.labels[label].violation))])
+        again = ScriptedClassifier([("", second)], delay_s=delay_s)
+        return await Cascade(Found(*spans), first, escalation=again).classify(ESCALATING, SUBJECT)
+
+    @pytest.mark.parametrize(("first", "second"), [("FLG", "SAFE"), ("FLG", "BLK"), ("SAFE", "BLK")])
+    async def test_the_second_verdict_counts_and_the_first_is_a_step(self, first: str, second: str):
+        verdict = await self.ask(first, second)
+        assert (verdict.label, [step.label for step in verdict.steps]) == (second, [first])
+
+    async def test_other_labels_do_not_escalate(self):
+        verdict = await self.ask("BLK", "SAFE")
+        assert (verdict.label, verdict.steps) == ("BLK", ())
+
+    async def test_a_redaction_beside_it_stays(self):
+        verdict = await self.ask("FLG", "SAFE", MAIL)
+        assert (verdict.label, leaves(verdict)) == ("RED", "write to [REDACTED:RED], then run")
+        assert [step.label for step in verdict.steps] == ["FLG"]
+
+    async def test_when_it_fails_a_violation_stands_and_a_pass_does_not(self):
+        verdict = await self.ask("FLG", ClassifierUnavailable("503"))
+        assert (verdict.label, [s.error for s in verdict.steps]) == ("FLG", [FailureCode.UNAVAILABLE])
+        with pytest.raises(ClassifierError):
+            await self.ask("SAFE", ClassifierUnavailable("503"))
+
+    async def test_a_slow_one_does_not_take_the_first_verdict_along(self):
+        with anyio.fail_after(0.3):
+            verdict = await self.ask("FLG", "SAFE", delay_s=60)
+        assert (verdict.label, [s.error for s in verdict.steps]) == ("FLG", [FailureCode.TIMEOUT])
+
+    def test_it_is_part_of_the_identity_of_policies_that_escalate(self):
+        alone = Cascade(Found(), ScriptedClassifier())
+        both = Cascade(Found(), ScriptedClassifier(), escalation=ScriptedClassifier())
+        assert both.identity(POLICY) == alone.identity(POLICY)
+        assert both.identity(ESCALATING) != alone.identity(ESCALATING)
+
+
+@pytest.mark.anyio
+async def test_with_effort_asks_with_it_and_answers_under_the_callers_policy():
+    judge = ScriptedClassifier()
+    verdict = await WithEffort(judge, Effort.HIGH).classify(POLICY, SUBJECT)
+    assert judge.asked[0][0].reasoning_effort is Effort.HIGH
+    assert verdict.policy is POLICY
