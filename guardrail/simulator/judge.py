@@ -26,7 +26,7 @@ from guardrail.simulator.profile import completion_tokens, latency_s, odd_answer
 
 __all__ = ["Call", "JudgeSimulator", "Rule"]
 
-_PASS: Final = '{"violation": 0, "label": null}'
+_SAFE: Final = '{"violation": 0, "label": null}'
 _JUDGED: Final = re.compile(
     r"^=== (\w+) [^\n]*: classify this ===\n(.*?)(?=^=== \1 )", re.DOTALL | re.MULTILINE
 )
@@ -66,7 +66,7 @@ class JudgeSimulator:
         preset: str = "vllm",
         *,
         rules: Sequence[Rule] = (),
-        default: str = _PASS,
+        default: str = _SAFE,
         context_tokens: int | None = None,
         odd_share: float = 0.0,
         speed: float = 0.0,
