@@ -58,7 +58,8 @@ class JudgeSimulator:
     """An ASGI app. ``rules`` are tried in order on the text to be classified; without a hit it passes.
 
     ``speed`` 0 answers at once, 1 as slowly as was measured. ``odd_share`` of the answers come in an odd
-    form. ``slots`` calls run at once, more wait. ``seed`` makes the draws the same in each run.
+    form. ``slots`` calls run at once, more wait; ``most_at_once`` tells how many did. ``seed`` makes the
+    draws the same in each run.
     """
 
     def __init__(
@@ -87,6 +88,8 @@ class JudgeSimulator:
         self._tells_cached = tells_cached and self._preset.cached_tokens in ("always", "flag")
         self._honours_effort = honours_effort and self._preset.effort != "line"
         self._cache: OrderedDict[str, None] = OrderedDict()
+        self._running = 0
+        self.most_at_once = 0
         self.calls: list[Call] = []
         self._app = Starlette(
             routes=[
@@ -169,26 +172,36 @@ class JudgeSimulator:
     ) -> tuple[str, Call, str] | None:
         """Text, count and finish reason; None where the prompt is too long and nothing is cut."""
         async with self._limit():
-            system, user = messages[0]["content"], messages[-1]["content"]
-            asked = _tokens(system) + _tokens(user)
-            effort = effort if self._honours_effort else "low"
-            if asked > window and not cuts:
-                self.calls.append(Call(effort, 400))
-                return None
-            if asked > window:  # half a window of the end is kept: the policy is gone
-                system, user, asked = "", user[-window * 2 :], window // 2
-            cached = self._cached(f"{effort}\n{system}", asked)
-            tokens = completion_tokens(self._random, effort)
-            if self._speed:
-                await anyio.sleep(latency_s(self._random, tokens, cached=cached > 0) * self._speed)
-            text, finish = self._said(user if system else ""), "stop"
-            if tokens > most:
-                text, tokens, finish = "", most, "length"
-            elif self._random.random() < self._odd_share:
-                text = odd_answer(self._random, text)
-            call = Call(effort, 200, asked, cached, tokens)
-            self.calls.append(call)
-            return text, call, finish
+            self._running += 1
+            self.most_at_once = max(self.most_at_once, self._running)
+            try:
+                return await self._read(messages, effort, most, window, cuts=cuts)
+            finally:
+                self._running -= 1
+
+    async def _read(
+        self, messages: list[dict[str, str]], effort: str, most: int, window: int, *, cuts: bool
+    ) -> tuple[str, Call, str] | None:
+        system, user = messages[0]["content"], messages[-1]["content"]
+        asked = _tokens(system) + _tokens(user)
+        effort = effort if self._honours_effort else "low"
+        if asked > window and not cuts:
+            self.calls.append(Call(effort, 400))
+            return None
+        if asked > window:  # half a window of the end is kept: the policy is gone
+            system, user, asked = "", user[-window * 2 :], window // 2
+        cached = self._cached(f"{effort}\n{system}", asked)
+        tokens = completion_tokens(self._random, effort)
+        if self._speed:
+            await anyio.sleep(latency_s(self._random, tokens, cached=cached > 0) * self._speed)
+        text, finish = self._said(user if system else ""), "stop"
+        if tokens > most:
+            text, tokens, finish = "", most, "length"
+        elif self._random.random() < self._odd_share:
+            text = odd_answer(self._random, text)
+        call = Call(effort, 200, asked, cached, tokens)
+        self.calls.append(call)
+        return text, call, finish
 
     def _said(self, user: str) -> str:
         judged = "\n".join(text for _, text in _JUDGED.findall(user))
