@@ -152,6 +152,11 @@ class StreamedAnswer(Generic[E, P]):
         """Whether more text is held than may be."""
         return self.held > self._rules.max_held
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits and nobody is asked."""
+        return not self._queue and not self._checking
+
     def push(self, event: E, pieces: Sequence[P], choices: Sequence[int]) -> None:
         """Queue one event and hand its text to the guards."""
         places: list[tuple[P, _Lane, int]] = []

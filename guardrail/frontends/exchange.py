@@ -197,9 +197,9 @@ class Exchange:
             return
         refusal = self._settings.refusals[Stage.INPUT]
         reply = self._dialect.refuse(request, decision, refusal)
-        await send_reply(self._send, reply, decision_headers(decision))
         if refusal.style == "completion":
             await chat.answered(Turn("assistant", (Segment(refusal.message, ()),)))
+        await send_reply(self._send, reply, decision_headers(decision))
 
     async def _lost(self, code: str, reason: str) -> None:
         decision = await self._judged()

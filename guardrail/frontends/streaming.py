@@ -71,6 +71,7 @@ class StreamResponder:
         self._last: Event | None = None
         self._spoke: set[int] = set()  # choices whose text has left
         self._delivered = Delivered() if chat.remembers else None
+        self._finished: set[int] = set()  # choices whose end the upstream has told
         self._started = False
         self._ended = False
         self._complete = False  # the inner app ended its answer
@@ -94,8 +95,8 @@ class StreamResponder:
             self._take(self._dialect.read_event(rest))
         await self._drain()
         if not self._ended:
-            await self._write(b"", last=True)
             await self._remember()
+            await self._write(b"", last=True)
 
     async def lost(self, code: str, reason: str) -> None:
         """The inner app broke off. What was judged leaves, then an error and no proper end."""
@@ -128,6 +129,7 @@ class StreamResponder:
             for choice in read.choices:
                 self._answer.unreadable(choice, read.unreadable)
         for choice in read.finished:
+            self._finished.add(choice)
             self._answer.finish(choice)
 
     def _split(self, read: StreamEvent) -> list[tuple[StreamEvent, Delta]]:
@@ -172,9 +174,10 @@ class StreamResponder:
         if not (self._spoke or halted):
             self._waiting.extend(out)
             return
-        await self._write(b"".join(out), last=bool(unmade) or whole)
-        if whole and not unmade and self._refusal.style == "completion":
+        done = len(self._finished) >= self._request.choices and self._answer.idle
+        if not unmade and (done or (whole and self._refusal.style == "completion")):
             await self._remember()
+        await self._write(b"".join(out), last=bool(unmade) or whole)
 
     def _event(self, item: Ready[StreamEvent, Delta], event: StreamEvent) -> bytes:
         self._last = event.event if event.choices else self._last
@@ -205,11 +208,11 @@ class StreamResponder:
             reply = self._dialect.error(UNAVAILABLE, "guardrail_unavailable", _UNAVAILABLE)
         else:
             reply = self._dialect.refuse(self._request, decision, self._refusal)
-        await send_reply(self._send, reply, decision_headers(self._before, decision))
-        self._stop()
         if self._delivered is not None and not decision.unavailable and self._refusal.style == "completion":
             self._delivered.add(0, "content", Kind.TEXT, self._refusal.message, whole=False)
             await self._remember()
+        await send_reply(self._send, reply, decision_headers(self._before, decision))
+        self._stop()
 
     async def _write(self, data: bytes, *, last: bool = False) -> None:
         if last:
@@ -228,11 +231,15 @@ class StreamResponder:
             self._stop()
 
     async def _remember(self) -> None:
-        """Remember each choice as it was delivered, unless a check could not be made."""
-        if self._delivered is None or failed(self._answer.decision().findings):
+        """Remember each choice as it is delivered, unless a check could not be made.
+
+        Before its end leaves: the client's next turn may come at once.
+        """
+        delivered, self._delivered = self._delivered, None
+        if delivered is None or failed(self._answer.decision().findings):
             return
         for choice in range(self._request.choices):
-            await self._chat.answered(self._delivered.turn(choice))
+            await self._chat.answered(delivered.turn(choice))
 
     def _stop(self) -> None:
         """Cancel the inner app and the checks; an app that is done may finish its own work."""

@@ -93,10 +93,10 @@ class UnaryResponder:
             body = self._dialect.edit(body, redactions)
         if blocked:
             body = self._dialect.refuse_choices(body, blocked, self._refusal)
-        await self._pass_on(body, headers, same=body is raw)
-        if self._chat.remembers:
+        if self._chat.remembers:  # before it leaves: the client's next turn may come at once
             for choice, decision in zip(choices, decisions, strict=True):
                 await self._remember(choice, decision)
+        await self._pass_on(body, headers, same=body is raw)
 
     async def _remember(self, choice: Choice, decision: Decision) -> None:
         """Remember a choice as it was delivered, unless a check of it could not be made."""

@@ -186,6 +186,7 @@ class TestStreamHelper:
 
     def test_a_halt_in_mid_stream_ends_in_content_filter(self, proxy: Proxy, client: openai.OpenAI) -> None:
         proxy.upstream.text = "Some words that pass without any doubt. " * 8 + "Then a blockword."
+        proxy.upstream.pause_s = 0.003
         with client.chat.completions.stream(model="m", messages=HELLO) as events:
             got = events.until_done().current_completion_snapshot.choices[0]
             with pytest.raises(openai.ContentFilterFinishReasonError):
