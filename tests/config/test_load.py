@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from guardrail.backends.presets import PRESETS
 from guardrail.config import Config, FailConfig, load_config
 from guardrail.core.policy import FailMode
 from guardrail.errors import ConfigError, FailureCode
@@ -136,7 +137,17 @@ class TestExample:
         [
             *(("upstream.kind", kind) for kind in ("openai", "litellm", "demo")),
             *(("classifier.kind", kind) for kind in ("judge", "litellm", "embedded")),
-            *(("classifier.preset", preset) for preset in ("vllm", "ollama", "openrouter", "generic")),
+            *(("classifier.preset", preset) for preset in PRESETS),
+            ("classifier.base_url", ["http://127.0.0.1:1/v1", "http://127.0.0.1:2/v1"]),
+            ("classifier.fallback", {"preset": "groq", "api_key": "k"}),
+            ("classifier.escalation", {"reasoning_effort": "high"}),
+            ("classifier.hedge", {"quantile": 0.9}),
+            ("classifier.prices", {"prompt": 0.1, "completion": 0.3}),
+            ("on_error", {"policies": {"pii": {"output": "open"}}}),
+            ("cache.redis_url", "redis://127.0.0.1:6379/0"),
+            *(("history.blocked_turns", word) for word in ("drop", "block")),
+            *(("input_check", word) for word in ("before", "beside")),
+            ("metrics.enabled", False),
             ("classifier.reasoning_effort", "high"),
             ("on_error", {"input": {"default": "closed", "timeout": "open"}, "output": "open"}),
             ("streaming.release", "whole"),
