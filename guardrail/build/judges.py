@@ -132,7 +132,8 @@ class Judges:
             name,
             classifier,
             Breaker(rules.failures, rules.open_s),
-            ConcurrencyLimit(self._ceiling),
+            # From the top: the first burst at a slow judge must not be shed for want of experience.
+            ConcurrencyLimit(self._ceiling, start=self._ceiling),
         )
 
     def _hedge(self) -> Hedge | None:
