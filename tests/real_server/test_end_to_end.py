@@ -93,6 +93,7 @@ def test_the_trigger_in_the_answer_blocks_it(door: Door) -> None:
 
 def test_the_trigger_in_a_stream_never_leaves(door: Door) -> None:
     door.upstream.text = HOT
+    door.upstream.pause_s = 0.005  # else all of it comes in one read
     text, reason = door.streams("Tell me a longer story.")
     assert reason == "content_filter"
     assert TRIGGER not in text

@@ -31,6 +31,23 @@ async def test_a_text_beyond_the_context_is_too_long(
 
 
 @pytest.mark.parametrize(
+    "text", [LONG, f"{TRIGGER} {LONG}", f"{LONG} {TRIGGER}", f"{LONG} {TRIGGER} {LONG}"]
+)
+def test_a_text_beyond_the_context_is_judged_in_chunks(
+    server: JudgeServer, tmp_path: Path, text: str
+) -> None:
+    with (
+        FakeUpstream("Noted.") as upstream,
+        guardrail_serve(tmp_path, server.url, upstream.url) as proxy,
+        httpx.Client(base_url=proxy, timeout=60) as client,
+    ):
+        body = {"model": "m", "messages": [{"role": "user", "content": text}]}
+        answer = client.post("/v1/chat/completions", json=body)
+    assert "x-guardrail-degraded" not in answer.headers
+    assert answer.headers["x-guardrail-decision"] == ("block" if TRIGGER in text else "pass")
+
+
+@pytest.mark.parametrize(
     ("fail_mode", "status", "decision"), [("closed", 503, "block"), ("open", 200, "pass")]
 )
 def test_a_client_sees_that_its_text_could_not_be_judged(
@@ -39,6 +56,13 @@ def test_a_client_sees_that_its_text_could_not_be_judged(
     settings = {
         "on_error": {"input": fail_mode},
         "policies": {"directory": str(POLICIES), "input": ["arms"]},
+        # So small a window that the text would make more chunks than are judged.
+        "classifier": {
+            "base_url": server.url,
+            "model": "tiny-gpt-oss",
+            "timeout_s": 20,
+            "context_tokens": 4600,
+        },
     }
     with (
         FakeUpstream("Noted.") as upstream,
@@ -46,7 +70,8 @@ def test_a_client_sees_that_its_text_could_not_be_judged(
         httpx.Client(base_url=proxy, timeout=60) as client,
     ):
         # A short prompt passes undegraded, so what happens to the long one is due to its length.
-        for text, expected in (("Hello", (200, "pass", None)), (LONG, (status, decision, "arms=too_long"))):
+        long = LONG * 3
+        for text, expected in (("Hello", (200, "pass", None)), (long, (status, decision, "arms=too_long"))):
             body = {"model": "m", "messages": [{"role": "user", "content": text}]}
             answer = client.post("/v1/chat/completions", json=body)
             headers = answer.headers

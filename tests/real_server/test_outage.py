@@ -100,6 +100,8 @@ def test_the_server_is_killed_and_comes_back(start_server: StartServer, tmp_path
             ready.append(client.get("/readyz").status_code)
             traffic.phase = "starting"
             server.start()
+            # The breaker rests before it lets a call through again.
+            traffic.wait(lambda answers: any(a.began == "starting" and not a.degraded for a in answers))
             traffic.enough_of("up again")
             ready.append(client.get("/readyz").status_code)
         finally:
