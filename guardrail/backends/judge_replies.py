@@ -244,8 +244,11 @@ def least_tokens(prompt: str) -> float:
     """
     if len(prompt) < _TRUNCATION_MATTERS:
         return 0
+    words = prompt.split()
+    if max(map(len, words), default=0) <= LONG_WORD:  # as nearly every prompt: this is on the hot path
+        return len(words)
     least = 0.0
-    for word in prompt.split():
+    for word in words:
         least += 1 if len(word) <= LONG_WORD else len(_RUN.sub(r"\1\1\1\1", word)) / MAX_CHARS_PER_TOKEN
     return least
 

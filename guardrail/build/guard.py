@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from guardrail.backends.audit_jsonl import JsonlSink
@@ -13,9 +13,9 @@ from guardrail.backends.forward import HttpForwarder
 from guardrail.backends.metrics import Metrics
 from guardrail.backends.policy_files import load_policies
 from guardrail.build.caches import Caches
-from guardrail.build.judges import Close, Judges
+from guardrail.build.judges import Close, Judges, with_effort
 from guardrail.config import Config, OnErrorConfig, UpstreamConfig, load_config
-from guardrail.core.policy import Action, Effort, Policy, PolicySet, Stage
+from guardrail.core.policy import Action, Policy, PolicySet, Stage
 from guardrail.engine.check import FailRules, GuardrailEngine
 from guardrail.engine.streams import StreamRules
 from guardrail.errors import ConfigError
@@ -25,7 +25,7 @@ from guardrail.frontends.proxy import ProxyApp
 from guardrail.ports import AuditSink
 from guardrail.wire.replies import Refusal
 
-__all__ = ["Guard", "build_guard", "build_proxy", "load_guard"]
+__all__ = ["Guard", "build_guard", "build_judges", "build_proxy", "load_guard"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +55,35 @@ def build_guard(config: Config) -> Guard:
         return _guard(config)
 
 
-def _guard(config: Config) -> Guard:
-    known = load_policies(config.policies.directory)
-    effort = config.classifier.reasoning_effort
-    if effort is not None:
-        known = PolicySet([replace(p, reasoning_effort=Effort(effort)) for p in known])
-    policies = {
+def build_judges(config: Config) -> Judges:
+    """The classifier alone, over the policies in use. Raises ``ConfigError``."""
+    with _naming(config):
+        known, policies = _policies(config)
+        return _judges(config, known, policies)
+
+
+def _policies(config: Config) -> tuple[PolicySet, dict[Stage, tuple[Policy, ...]]]:
+    """All policies of the directory, and those of each stage."""
+    known = PolicySet(
+        with_effort(load_policies(config.policies.directory), config.classifier.reasoning_effort)
+    )
+    return known, {
         Stage.INPUT: _chosen(known, config.policies.input, Stage.INPUT),
         Stage.OUTPUT: _chosen(known, config.policies.output, Stage.OUTPUT),
     }
+
+
+def _judges(config: Config, known: PolicySet, policies: dict[Stage, tuple[Policy, ...]]) -> Judges:
+    used = tuple(dict.fromkeys([*policies[Stage.INPUT], *policies[Stage.OUTPUT]]))
+    return Judges(config.classifier, known, used, config.limits.max_concurrent_checks)
+
+
+def _guard(config: Config) -> Guard:
+    known, policies = _policies(config)
     if config.input_check == "beside":
         _law_no_redaction(policies[Stage.INPUT])
-    used = tuple(dict.fromkeys([*policies[Stage.INPUT], *policies[Stage.OUTPUT]]))
-    judges = Judges(config.classifier, known, used, config.limits.max_concurrent_checks)
+    judges = _judges(config, known, policies)
+    on_error = _fail_rules(config.on_error, known)
     caches = Caches(config.cache, config.history)
     sinks: list[AuditSink] = [JsonlSink(sink.path, sink.content) for sink in config.audit.sinks]
     closers = [
@@ -88,7 +104,7 @@ def _guard(config: Config) -> Guard:
         last_resort=judges.rules if config.classifier.kind != "embedded" else None,
         sinks=sinks,
         observers=[metrics] if metrics is not None else [],
-        on_error=_fail_rules(config.on_error, known),
+        on_error=on_error,
         timeout_s=config.classifier.timeout_s,
         trusted_roles=frozenset(config.trusted_roles),
         on_unreadable=Action[config.unreadable.upper()],

@@ -10,7 +10,7 @@ Cascade ── prefilter, detectors beside the judge, escalation
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -35,7 +35,7 @@ from guardrail.engine.replicas import Replicas
 from guardrail.errors import ConfigError
 from guardrail.ports import Classifier
 
-__all__ = ["Close", "Judges"]
+__all__ = ["Close", "Judges", "with_effort"]
 
 Close = Callable[[], Awaitable[None]]
 TRIES_EACH: Final = 2  # with replicas, the next one's turn is worth more than a third try
@@ -57,7 +57,7 @@ class Judges:
     ) -> None:
         self._config = config
         self._ceiling = ceiling
-        self._used = used
+        self.used = used
         self._warm: list[tuple[Replicas, Sequence[Policy]]] = []
         self._probed: list[JudgeClassifier | None] = []  # who can give a verdict; None cannot be probed
         self.judges: list[JudgeClassifier] = []
@@ -69,33 +69,28 @@ class Judges:
 
     def _cascade(self, finder: DetectorClassifier) -> Cascade:
         config = self._config
-        replicas, judge = self._judge(config, "", self._used)
+        replicas, judge = self._judge(config, "", self.used)
         escalation = self._escalation(config.escalation, replicas, judge)
         if config.fallback is not None:
             judge = Fallback(judge, self._fallback(config.fallback))
         return Cascade(finder, judge, escalation=escalation)
 
     def _fallback(self, config: JudgeConfig) -> Classifier:
-        asked, effort = self._used, config.reasoning_effort
-        if effort is None:
-            return self._judge(config, "fallback ", asked)[1]
-        asked = [replace(policy, reasoning_effort=Effort(effort)) for policy in asked]
-        return WithEffort(self._judge(config, "fallback ", asked)[1], Effort(effort))
+        asked = with_effort(self.used, config.reasoning_effort)
+        return _asked_with(self._judge(config, "fallback ", asked)[1], config.reasoning_effort)
 
     def _escalation(
         self, config: EscalationConfig | None, replicas: Replicas, judge: Classifier
     ) -> Classifier | None:
         if config is None:
             return None
-        asked = [p for p in self._used if any(rule.escalate for rule in p.labels.values())]
-        effort = Effort(config.reasoning_effort) if config.reasoning_effort else None
-        if effort is not None:
-            asked = [replace(policy, reasoning_effort=effort) for policy in asked]
+        escalating = [p for p in self.used if any(rule.escalate for rule in p.labels.values())]
+        asked = with_effort(escalating, config.reasoning_effort)
         if config.model:
             judge = self._judge(config, "escalation ", asked)[1]
         else:
             self._warm.append((replicas, asked))
-        return WithEffort(judge, effort) if effort is not None else judge
+        return _asked_with(judge, config.reasoning_effort)
 
     def _judge(
         self, config: JudgeConfig, role: str, warmed: Sequence[Policy]
@@ -177,6 +172,17 @@ class Judges:
         """Close the connections of the running loop."""
         for judge in self.judges:
             await judge.aclose()
+
+
+def with_effort(policies: Iterable[Policy], effort: str | None) -> list[Policy]:
+    """The policies, asked with this effort instead of their own, if one is given."""
+    if effort is None:
+        return list(policies)
+    return [replace(policy, reasoning_effort=Effort(effort)) for policy in policies]
+
+
+def _asked_with(judge: Classifier, effort: str | None) -> Classifier:
+    return judge if effort is None else WithEffort(judge, Effort(effort))
 
 
 class _Room:

@@ -14,10 +14,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from guardrail.backends.policy_files import load_policies
-from guardrail.build import Judges
+from guardrail.build import Judges, build_judges
+from guardrail.cli.options import config_file
 from guardrail.config import Config, load_config
-from guardrail.core.policy import Policy
 from guardrail.doctor.attack import FlipRate, attack
 from guardrail.doctor.cases import violating_cases
 from guardrail.doctor.probes import Grade, Probes, Seen
@@ -30,15 +29,7 @@ _UNREACHABLE = 3
 
 
 @click.command("doctor")
-@click.option(
-    "-c",
-    "--config",
-    "path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default="guardrail.yaml",
-    show_default=True,
-    help="The configuration file.",
-)
+@config_file
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--attack", "attacked", is_flag=True, help="Also try to talk the judge out of its verdicts.")
 @click.option("--cases", type=click.IntRange(1), default=3, show_default=True, help="Per policy, attacked.")
@@ -55,15 +46,13 @@ def command(path: Path, as_json: bool, attacked: bool, cases: int, max_flip_rate
     Exit code: 0 safe, 1 unsafe, 3 a judge cannot be reached.
     """
     config = load_config(path)
-    known = load_policies(config.policies.directory)
-    used = [p for p in known if p.id in {*config.policies.input, *config.policies.output}]
-    judges = Judges(config.classifier, known, used, config.limits.max_concurrent_checks)
+    judges = build_judges(config)
     if not judges.judges:
         click.echo("there is no judge over HTTP to be asked: classifier.kind is " + config.classifier.kind)
         return
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        seen, rates = anyio.run(_examine, config, judges, used, cases if attacked else 0, progress)
+        seen, rates = anyio.run(_examine, config, judges, cases if attacked else 0, progress)
     if as_json:
         told = {"judges": {name: [asdict(one) for one in found] for name, found in seen.items()}}
         click.echo(json.dumps(told | {"attack": [_rate(rate) for rate in rates]}))
@@ -73,16 +62,17 @@ def command(path: Path, as_json: bool, attacked: bool, cases: int, max_flip_rate
 
 
 async def _examine(
-    config: Config, judges: Judges, used: Sequence[Policy], cases: int, progress: Progress
+    config: Config, judges: Judges, cases: int, progress: Progress
 ) -> tuple[dict[str, list[Seen]], list[FlipRate]]:
     seen: dict[str, list[Seen]] = {}
     rates: list[FlipRate] = []
     try:
         for judge in judges.judges:
-            task = progress.add_task(judge.name, total=None)
-            probes = Probes(judge, used, config.classifier.timeout_s)
-            seen[judge.name] = await probes.run(
-                lambda probe, task=task, name=judge.name: progress.update(  # type: ignore[misc]
+            name = judge.name if judge.name not in seen else f"{judge.name} #{len(seen) + 1}"
+            task = progress.add_task(name, total=None)
+            probes = Probes(judge, judges.used, config.classifier.timeout_s)
+            seen[name] = await probes.run(
+                lambda probe, task=task, name=name: progress.update(  # type: ignore[misc]
                     task, description=f"{name}: {probe}"
                 )
             )
@@ -91,8 +81,8 @@ async def _examine(
             task = progress.add_task("attack", total=None)
             rates = await attack(
                 judges.judges[0],
-                used,
-                cases=violating_cases(config.policies.directory, used, cases),
+                judges.used,
+                cases=violating_cases(config.policies.directory, judges.used, cases),
                 on_progress=lambda done, total: progress.update(task, completed=done, total=total),
             )
     finally:

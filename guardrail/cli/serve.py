@@ -14,6 +14,7 @@ import uvicorn
 from anyio.to_thread import run_sync
 
 from guardrail.build import build_proxy
+from guardrail.cli.options import config_file
 from guardrail.config import load_config
 from guardrail.errors import ConfigError
 from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send
@@ -114,15 +115,7 @@ def _calm_the_collector() -> None:
 
 
 @click.command("serve")
-@click.option(
-    "-c",
-    "--config",
-    "path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default="guardrail.yaml",
-    show_default=True,
-    help="The configuration file.",
-)
+@config_file
 @click.option("--host", help="Instead of server.host.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Instead of server.port; 0 picks one.")
 def command(path: Path, host: str | None, port: int | None) -> None:

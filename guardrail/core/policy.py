@@ -21,6 +21,7 @@ __all__ = [
     "Policy",
     "PolicySet",
     "Stage",
+    "Strategy",
 ]
 
 _ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
@@ -79,17 +80,32 @@ class Effort(StrEnum):
     HIGH = "high"
 
 
+class Strategy(StrEnum):
+    """What is put in the place of a redacted text.
+
+    ``[REDACTED:<label>]``; the text with all but its last characters masked; a keyed hash of it; or a
+    placeholder, which is replaced by the text again where the model's answer repeats it.
+    """
+
+    REPLACE = "replace"
+    MASK = "mask"
+    HASH = "hash"
+    PLACEHOLDER = "placeholder"
+
+
 @dataclass(frozen=True, slots=True)
 class LabelRule:
     """What one label means: the model chooses the label, never the action.
 
     ``escalate``: a second judge, or the same with more effort, is asked before the label counts.
+    ``strategy``: how its text is redacted; None: as configured for all.
     """
 
     label: str
     violation: bool
     action: Action = Action.PASS
     escalate: bool = False
+    strategy: Strategy | None = None
 
 
 @dataclass(frozen=True, slots=True)

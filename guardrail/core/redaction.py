@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Final
 
 from guardrail.core.conversation import Address, Kind, Segment
+from guardrail.core.policy import Strategy
 
 __all__ = [
     "Redaction",
@@ -42,11 +43,16 @@ _SAME: Final = str.maketrans("‘’‚‛`“”„‟«»‹›¦", '\'\'\'\'\
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
-    """``text[start:end]`` in code points, found under ``label`` (a policy's label)."""
+    """``text[start:end]`` in code points, found under ``label`` (a policy's label).
+
+    ``kind``: what it is, where that is known (``"email"``). ``strategy``: what is put in its place.
+    """
 
     start: int
     end: int
     label: str
+    kind: str = ""
+    strategy: Strategy = Strategy.REPLACE
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,25 @@ class Detector:
 
     ``name`` is ``family.kind`` (``"pii.email"``). ``find`` takes any text, lone surrogates
     included, never raises, and gives ``(start, end)`` pairs in code points, sorted and free of
-    overlaps. ``longest`` is the longest span it gives, in code points: a stream that keeps so much
-    text back for its next window never lets part of a match leave.
+    overlaps. All sizes are in code points; a stream holds back what they ask for, so that no part of
+    a match leaves before the match is found:
+
+    - ``longest``: the longest span it gives.
+    - ``hold``: how much of a match may have come before its beginning is found, as far as it goes;
+      None: all of it.
+    - ``unbroken``: no span of it holds white space, so only a word that goes on can become a match.
     """
 
     name: str
     find: Callable[[str], list[tuple[int, int]]]
     longest: int
+    hold: int | None = None
+    unbroken: bool = False
+
+    @property
+    def held(self) -> int:
+        """How much text, behind which a match may be going on, is held back."""
+        return self.longest if self.hold is None else self.hold
 
 
 @dataclass(frozen=True, slots=True)

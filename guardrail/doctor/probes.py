@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from statistics import median
 from typing import Final
@@ -56,7 +56,7 @@ class Seen:
     remedy: str = ""
 
 
-def _policy(effort: Effort = Effort.LOW) -> Policy:
+def _policy() -> Policy:
     """A policy that anybody can apply, long enough for the coarsest prefix cache."""
     examples = "\n".join(f'- "Sentence number {n} about the weather." -> T0' for n in range(60))
     body = (
@@ -67,7 +67,10 @@ def _policy(effort: Effort = Effort.LOW) -> Policy:
         f"## Examples\n{examples}\n"
     )
     labels = {"T0": LabelRule("T0", False), "T1": LabelRule("T1", True, Action.BLOCK)}
-    return Policy("doctor", body, labels, reasoning_effort=effort)
+    return Policy("doctor", body, labels)
+
+
+_POLICY: Final = _policy()
 
 
 def _subject(text: str) -> Subject:
@@ -128,7 +131,7 @@ class Probes:
         for number in range(READINGS):
             answer = await self._ask(f"Sentence number {number} of a test.")
             try:
-                read_answer(_policy(), answer.content, finish_reason=answer.finish_reason)
+                read_answer(_POLICY, answer.content, finish_reason=answer.finish_reason)
             except MalformedVerdict:
                 malformed += 1
         grade = Grade.OK if not malformed else Grade.UNSAFE if malformed * 2 >= READINGS else Grade.WARN
@@ -153,7 +156,7 @@ class Probes:
     async def prefix(self) -> list[Seen]:
         """Whether the policy is computed once."""
         own = secrets.token_hex(8)  # a prefix that nobody asked about before
-        policy = Policy("doctor", f"{_policy().body}\n<!-- {own} -->\n", _policy().labels)
+        policy = replace(_POLICY, body=f"{_POLICY.body}\n<!-- {own} -->\n")
         texts = ("The first sentence.", "Another sentence, not the same.")
         answers = [await self._ask(text, policy=policy) for text in texts]
         usage = answers[1].usage
@@ -171,7 +174,7 @@ class Probes:
         window = self._judge.context_tokens
         if window > LARGEST_PROBED:
             return [Seen("window", Grade.UNKNOWN, f"{window} tokens configured, not filled: too costly")]
-        room = window - BUDGET - tokens(_policy().body) - 200
+        room = window - BUDGET - tokens(_POLICY.body) - 200
         text = f"Please {_BAD} now. " + _WORD * max(0, int(room / tokens(_WORD)))
         return [_graded("window", await self._outcome(text), f"{window} tokens", expected=True)]
 
@@ -186,8 +189,8 @@ class Probes:
     async def json_mode(self) -> list[Seen]:
         """Whether the server can enforce JSON; only told."""
         try:
-            answer = await self._judge.ask(_policy(), _user("A sentence."), BUDGET, json_mode=True)
-            read_answer(_policy(), answer.content, finish_reason=answer.finish_reason)
+            answer = await self._judge.ask(_POLICY, _user("A sentence."), BUDGET, json_mode=True)
+            read_answer(_POLICY, answer.content, finish_reason=answer.finish_reason)
         except (ClassifierError, Transient):
             return [Seen("json mode", Grade.UNKNOWN, "not usable", "leave classifier.json_mode off")]
         return [Seen("json mode", Grade.OK, "usable, or not sent to this kind of server")]
@@ -226,11 +229,13 @@ class Probes:
         return found
 
     async def _verdict(self, text: str) -> Verdict:
-        return await self._judge.classify(_policy(), _subject(text))
+        return await self._judge.classify(_POLICY, _subject(text))
 
     async def _ask(self, text: str, effort: Effort = Effort.LOW, policy: Policy | None = None) -> Answer:
         started = time.perf_counter()
-        answer = await self._judge.ask(policy or _policy(effort), _user(text), BUDGET)
+        answer = await self._judge.ask(
+            policy or replace(_POLICY, reasoning_effort=effort), _user(text), BUDGET
+        )
         self._took.append(time.perf_counter() - started)
         return answer
 
@@ -272,4 +277,4 @@ def _graded(probe: str, outcome: FailureCode | bool, what: str, *, expected: boo
 
 
 def _user(text: str) -> str:
-    return user_message(_policy(), _subject(text), secrets.token_hex(12))
+    return user_message(_POLICY, _subject(text), secrets.token_hex(12))

@@ -7,7 +7,6 @@ run at once. Tokens are counted as a quarter of the bytes of UTF-8.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -24,16 +23,15 @@ from starlette.routing import Route
 from guardrail.backends.presets import PRESETS
 from guardrail.simulator.profile import completion_tokens, latency_s, odd_answer
 
-__all__ = ["Call", "JudgeSimulator", "Rule"]
+__all__ = ["Call", "JudgeSimulator", "Rule", "classified"]
 
 _SAFE: Final = '{"violation": 0, "label": null}'
 _JUDGED: Final = re.compile(
-    r"^=== (\w+) [^\n]*: classify this ===\n(.*?)(?=^=== \1 )", re.DOTALL | re.MULTILINE
+    r"^=== (\w+) [^\n]*: classify this ===\n(.*?)\n(?=^=== \1 )", re.DOTALL | re.MULTILINE
 )
 _GRAIN: Final = {"groq": 256, "openrouter": 256, "vllm": 16}  # tokens; others cache to the token
 _REASONING: Final = {"llamacpp": "reasoning_content", "sglang": "reasoning_content"}
 _PREFIXES: Final = 256  # remembered by a server, least recently used out first
-_V1_WINDOW: Final = 4096  # Ollama's own default on a small machine
 
 
 class Rule(NamedTuple):
@@ -82,8 +80,7 @@ class JudgeSimulator:
         self._window = context_tokens
         self._odd_share = odd_share
         self._speed = speed
-        self._slots = slots
-        self._limits: dict[object, anyio.Semaphore] = {}
+        self._limit = anyio.Semaphore(slots)
         self._random = Random(seed)  # noqa: S311 - a simulation
         self._tells_cached = tells_cached and self._preset.cached_tokens in ("always", "flag")
         self._honours_effort = honours_effort and self._preset.effort != "line"
@@ -107,7 +104,7 @@ class JudgeSimulator:
     async def _chat(self, request: Request) -> JSONResponse:
         body = await request.json()
         preset = self._preset.v1 or self._preset
-        window = self._window or (_V1_WINDOW if preset is not self._preset else preset.context_tokens)
+        window = self._window or preset.context_tokens
         effort = str(
             body.get("reasoning_effort")
             or (body.get("reasoning") or {}).get("effort")
@@ -145,7 +142,7 @@ class JudgeSimulator:
         """Ollama's own API, which can be told not to cut."""
         body = await request.json()
         options = body.get("options") or {}
-        window = self._window or int(options.get("num_ctx") or _V1_WINDOW)
+        window = self._window or int(options.get("num_ctx") or self._preset.context_tokens)
         answer = await self._answer(
             body["messages"],
             str(body.get("think") or "medium"),
@@ -171,7 +168,7 @@ class JudgeSimulator:
         self, messages: list[dict[str, str]], effort: str, most: int, window: int, *, cuts: bool
     ) -> tuple[str, Call, str] | None:
         """Text, count and finish reason; None where the prompt is too long and nothing is cut."""
-        async with self._limit():
+        async with self._limit:
             self._running += 1
             self.most_at_once = max(self.most_at_once, self._running)
             try:
@@ -204,7 +201,7 @@ class JudgeSimulator:
         return text, call, finish
 
     def _said(self, user: str) -> str:
-        judged = "\n".join(text for _, text in _JUDGED.findall(user))
+        judged = classified(user)
         return next((rule.answer for rule in self._rules if rule.contains in judged), self._default)
 
     def _cached(self, prefix: str, asked: int) -> int:
@@ -216,10 +213,6 @@ class JudgeSimulator:
             self._cache.popitem(last=False)
         grain = _GRAIN.get(self._preset.name, 1)
         return min(asked, _tokens(prefix)) // grain * grain if known else 0
-
-    def _limit(self) -> anyio.Semaphore:
-        loop = anyio.lowlevel.current_token()
-        return self._limits.setdefault(loop, anyio.Semaphore(self._slots))
 
     def _too_long(self, window: int) -> JSONResponse:
         error: dict[str, Any] = {
@@ -236,11 +229,14 @@ class JudgeSimulator:
         return JSONResponse({"error": error}, status_code=413 if self._preset.name == "groq" else 400)
 
 
+def classified(message: str) -> str:
+    """What a judge's user message asks to classify, without the context and what has left already."""
+    return "\n".join(text for _, text in _JUDGED.findall(message))
+
+
 def _tokens(text: str) -> int:
     return len(text.encode("utf-8", "replace")) // 4 + 1
 
 
 async def _models(request: Request) -> JSONResponse:
-    return JSONResponse(
-        json.loads('{"object": "list", "data": [{"id": "simulated"}], "version": "simulated"}')
-    )
+    return JSONResponse({"object": "list", "data": [{"id": "simulated"}], "version": "simulated"})

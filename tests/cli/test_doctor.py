@@ -11,6 +11,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from guardrail.cli import cli
+from guardrail.errors import ConfigError
 from guardrail.simulator import JudgeSimulator, Rule, running
 from tests.fakes import FakeServer, Say
 
@@ -83,6 +84,22 @@ def test_as_json(folder: Path):
     for findings in told["judges"].values():
         assert findings[1].keys() == {"probe", "grade", "seen", "remedy"}
     assert told["attack"] == []
+
+
+def test_two_judges_at_one_address_are_both_told(folder: Path):
+    with running(JudgeSimulator(rules=READS)) as url:
+        found = doctor(folder, "--json", base_url=url, fallback={"base_url": url, "model": "another"})
+    names = list(json.loads(found.stdout)["judges"])
+    assert names == [names[0], f"{names[0]} #2"]
+
+
+def test_a_policy_that_is_not_there_is_named(folder: Path):
+    (folder / "policies" / "house").rename(folder / "policies" / "other")
+    text = POLICY.replace("house", "other")
+    (folder / "policies" / "other" / "policy.md").write_text(text)
+    found = doctor(folder)
+    assert isinstance(found.exception, ConfigError)
+    assert "policies.input: no policy 'house'" in str(found.exception)
 
 
 def test_an_attack_tells_how_often_a_verdict_was_talked_away(folder: Path):

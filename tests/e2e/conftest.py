@@ -9,7 +9,6 @@ no traceback.
 from __future__ import annotations
 
 import json
-import re
 import signal
 import socket
 import subprocess
@@ -25,6 +24,7 @@ import openai
 import pytest
 import yaml
 
+from guardrail.simulator.judge import classified
 from tests.fakes import FakeJudge, FakeUpstream, Say, Seen, completion, verdict
 
 CHAT = "/v1/chat/completions"
@@ -72,13 +72,6 @@ WORDS: dict[str, Say] = {
     # A verdict that comes late: by then the rest of a stream has arrived.
     "lateword": Say(ruling(0, None), delay_s=0.2),
 }
-
-_JUDGED = re.compile(r"^=== (\w+) [^\n]*: classify this ===\n(.*?)\n(?=^=== \1 )", re.DOTALL | re.MULTILINE)
-
-
-def classified(message: str) -> str:
-    """What a judge's user message asks to classify, without the context and what has left already."""
-    return "\n".join(text for _, text in _JUDGED.findall(message))
 
 
 class WordJudge(FakeJudge):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
@@ -22,6 +21,7 @@ from guardrail.frontends.asgi import Message, Receive, Scope, Send
 from guardrail.frontends.proxy import ProxyApp
 from guardrail.testing import ScriptedClassifier, drive_asgi
 from tests.fakes import FakeUpstream
+from tests.lifespan import served
 
 HOUSE = Policy(
     id="house-rules",
@@ -88,30 +88,6 @@ async def ask(
 def proxy_of(allow: Iterable[str] = (), **options: Any) -> tuple[ProxyApp, Named, Named]:
     guarded, upstream = Named(b"guarded"), Named(b"upstream")
     return ProxyApp(guarded, upstream, allow=list(allow), **options), guarded, upstream
-
-
-@asynccontextmanager
-async def served(proxy: ProxyApp) -> AsyncIterator[None]:
-    """Start and end as a server does."""
-    started, ending = anyio.Event(), anyio.Event()
-    incoming = ["lifespan.startup"]
-
-    async def receive() -> Message:
-        if not incoming:
-            await ending.wait()
-            return {"type": "lifespan.shutdown"}
-        return {"type": incoming.pop()}
-
-    async def send(message: Message) -> None:
-        assert message["type"].endswith(".complete")
-        started.set()
-
-    with anyio.fail_after(20):
-        async with anyio.create_task_group() as group:
-            group.start_soon(proxy, {"type": "lifespan"}, receive, send)
-            await started.wait()
-            yield
-            ending.set()
 
 
 def code_of(sent: list[Message]) -> str:

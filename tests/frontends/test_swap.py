@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import anyio
 import pytest
 
@@ -12,6 +9,7 @@ from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send
 from guardrail.frontends.proxy import ProxyApp
 from guardrail.frontends.swap import Swappable
 from guardrail.testing import drive_asgi
+from tests.lifespan import served
 
 pytestmark = pytest.mark.anyio
 
@@ -46,31 +44,6 @@ class Named:
 
     async def warmed(self) -> None:
         await self.warm.wait()
-
-
-@asynccontextmanager
-async def served(app: ASGIApp, sent: list[Message] | None = None) -> AsyncIterator[None]:
-    """What a server does around its requests."""
-    sent = [] if sent is None else sent
-    started, ending = anyio.Event(), anyio.Event()
-    incoming = ["lifespan.startup"]
-
-    async def receive() -> Message:
-        if not incoming:
-            await ending.wait()
-            return {"type": "lifespan.shutdown"}
-        return {"type": incoming.pop()}
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-        started.set()
-
-    with anyio.fail_after(20):
-        async with anyio.create_task_group() as group:
-            group.start_soon(app, {"type": "lifespan"}, receive, send)
-            await started.wait()
-            yield
-            ending.set()
 
 
 async def ask(app: ASGIApp) -> bytes:
