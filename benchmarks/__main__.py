@@ -1,18 +1,24 @@
-"""``python -m benchmarks``: measure, print one Markdown table, optionally keep it."""
+"""``python -m benchmarks``: measure, print Markdown tables, optionally keep them."""
 
 from __future__ import annotations
 
 import argparse
 import compileall
 import json
+import re
 import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
-from benchmarks import plan, report
+from benchmarks import circumstances, plan, report
+from benchmarks.inside import tables, timing
 from benchmarks.load import BenchmarkError
 from benchmarks.processes import ROOT
+
+README: Final = Path(__file__).with_name("README.md")
+_MARKED: Final = re.compile(r"(<!-- results -->\n).*?(<!-- end of results -->)", re.DOTALL)
 
 
 def say(text: str) -> None:
@@ -21,9 +27,13 @@ def say(text: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a short run, under a minute; coarse figures")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample to FILE")
-    parser.add_argument("--write", action="store_true", help="write the table into benchmarks/README.md")
+    parser.add_argument(
+        "--quick", action="store_true", help="a short run of about a minute; coarse figures"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write every sample of the servers to FILE"
+    )
+    parser.add_argument("--write", action="store_true", help="write the tables into benchmarks/README.md")
     options = parser.parse_args()
     if not Path("/proc/self/stat").is_file():
         say("benchmarks need Linux: CPU time is read from /proc")
@@ -36,13 +46,17 @@ def main() -> int:
     except BenchmarkError as error:
         say(f"benchmarks: {error}")
         return 1
-    text = report.table(results)
-    facts = report.circumstances(results)
-    print(f"{text}\n{facts}")
+    say("inside one process")
+    inside = tables.measure(timing.QUICK if options.quick else timing.FULL)
+    facts = circumstances.line(results)
+    text = f"{facts}\n\n{report.table(results)}\n{inside}"
+    print(text)
     if options.json:
-        options.json.write_text(json.dumps({"machine": report.machine(), **asdict(results)}, indent=1))
+        options.json.write_text(
+            json.dumps({"machine": circumstances.machine(), **asdict(results)}, indent=1)
+        )
     if options.write:
-        report.write_readme(text, facts)
+        README.write_text(_MARKED.sub(lambda m: f"{m[1]}\n{text}\n{m[2]}", README.read_text()))
     return 0
 
 

@@ -33,6 +33,7 @@ JUDGE_MS: Final = 300
 UPSTREAM_MS: Final = 500
 PAUSE_MS: Final = 20
 OPEN_PATH: Final = "/v1/benchmark"
+RELEASES: Final = ("window", "whole")
 _POLICY: Final = "illicit-harm"
 
 
@@ -85,12 +86,33 @@ SERIES: Final = (
     ),
     Series(
         "slow stream",
-        {"bare": _SPREAD, "slow": _SPREAD, "slow output": _SPREAD},
+        dict.fromkeys(("bare", "slow", *RELEASES), _SPREAD),
         (4,),
-        {"slow": None, "slow output": None},
+        {"slow": None, "window": None, "whole": 1},
         paced=True,
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """What a ``guardrail serve`` under measure is told: the cache in entries, the rest as configured."""
+
+    judge_ms: int = 0
+    cache: int = 0
+    stages: tuple[str, ...] = ("input", "output")
+    input_check: str = "before"
+    release: str = "window"
+
+
+PROXIES: Final = {
+    "unguarded": Proxy(cache=10_000),
+    "cached": Proxy(cache=10_000),
+    "judged": Proxy(),
+    "slow": Proxy(JUDGE_MS),
+    "slow beside": Proxy(JUDGE_MS, input_check="beside"),
+    **{release: Proxy(JUDGE_MS, stages=("output",), release=release) for release in RELEASES},
+}
 
 
 @dataclass(slots=True)
@@ -119,34 +141,30 @@ class Bench:
         for kind in ("bare", "instant"):
             own = [sys.executable, "-m", "benchmarks.servers", kind, str(port := free_port())]
             self.servers[kind] = self._run(kind, [*own, self._url, str(policy)], port)
-        for name, (judge_ms, cache, stages) in {
-            "unguarded": (0, 10_000, ("input", "output")),
-            "cached": (0, 10_000, ("input", "output")),
-            "judged": (0, 0, ("input", "output")),
-            "slow": (JUDGE_MS, 0, ("input", "output")),
-            "slow beside": (JUDGE_MS, 0, ("input", "output")),
-            "slow output": (JUDGE_MS, 0, ("output",)),
-        }.items():
+        for name, proxy in PROXIES.items():
             port = free_port()
-            config = self.config(name, judge_ms, cache, stages)
-            self.servers[name] = self._run(name, guardrail_serve(config, port), port)
+            self.servers[name] = self._run(name, guardrail_serve(self.config(name, proxy), port), port)
 
     def _run(self, name: str, command: Sequence[str], port: int) -> Server:
         core = LOAD_CORE if name == "mock" else SERVER_CORE
         log = self._folder / f"{name}.log"
         return self._stack.enter_context(running(command, port, log, core))
 
-    def config(self, name: str, judge_ms: int, cache: int, stages: Sequence[str]) -> Path:
+    def config(self, name: str, proxy: Proxy) -> Path:
         """A ``guardrail.yaml`` (JSON is YAML) against the mock."""
         file = self._folder / f"{name}.yaml"
         value: dict[str, Any] = {
             "version": 1,
             "upstream": {"base_url": self._url},
-            "classifier": {"base_url": self._url, "model": f"judge-{judge_ms}-0"},
-            "policies": {"directory": str(ROOT / "policies"), **{stage: [_POLICY] for stage in stages}},
-            "cache": {"max_entries": cache},
+            "classifier": {"base_url": self._url, "model": f"judge-{proxy.judge_ms}-0"},
+            "policies": {
+                "directory": str(ROOT / "policies"),
+                **{stage: [_POLICY] for stage in proxy.stages},
+            },
+            "cache": {"max_entries": proxy.cache},
             "paths": {"allow": [OPEN_PATH]},
-            "input_check": "beside" if name == "slow beside" else "before",
+            "input_check": proxy.input_check,
+            "streaming": {"release": proxy.release},
         }
         file.write_text(json.dumps(value))
         return file
@@ -207,7 +225,7 @@ async def measure(bench: Bench, pace: Pace, say) -> Results:
                 raise BenchmarkError(f"{series.name}/{name}: {each} judge calls a request, not {expected}")
     results.rss_mb = max(server.rss_mb() for name, server in bench.servers.items() if name != "bare")
     say("start-up")
-    config = bench.config("start", 0, 10_000, ("input", "output"))
+    config = bench.config("start", PROXIES["cached"])
     results.start_s = median([bench.start_s(config) for _ in range(pace.starts)])
     return results
 

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 from typing import Final
 
 from benchmarks.load import Sample
 from benchmarks.mock import CHUNKS
-from benchmarks.plan import JUDGE_MS, PAUSE_MS, UPSTREAM_MS, Results
-from benchmarks.processes import ROOT
+from benchmarks.plan import JUDGE_MS, PAUSE_MS, RELEASES, UPSTREAM_MS, Results
+from benchmarks.table import at_most, markdown
 
-README: Final = Path(__file__).with_name("README.md")
-_MARKED: Final = re.compile(r"(<!-- results -->\n).*?(<!-- end of results -->)", re.DOTALL)
-_PACKAGES: Final = ("aiohttp", "starlette", "uvicorn", "uvloop", "httptools", "orjson", "anyio")
+_HEAD: Final = (
+    "per request or stream",
+    "at once",
+    "bare",
+    "guardrail",
+    "ratio, or added",
+    "budget (stretch)",
+    "",
+)
 
 # Upper bounds: (budget, stretch).
 _RATIOS: Final = {"unguarded": (1.25, 1.1), "cached": (1.6, 1.25), "judged": (3.2, 2.5)}
@@ -44,8 +43,9 @@ class Row:
     budget: str = ""
     outcome: str = ""
 
-    def __str__(self) -> str:
-        cells = (
+    @property
+    def cells(self) -> tuple[object, ...]:
+        return (
             self.what,
             self.at_once or "",
             self.bare,
@@ -54,7 +54,6 @@ class Row:
             self.budget,
             self.outcome,
         )
-        return f"| {' | '.join(map(str, cells))} |"
 
 
 class Pair:
@@ -83,19 +82,13 @@ class Pair:
         return list(zip(self.ours, self.bare, strict=True))
 
 
-def _outcome(value: float, budget: float, stretch: float | None) -> str:
-    if value > budget:
-        return "**missed**"
-    return "met, stretch too" if stretch is not None and value <= stretch else "met"
-
-
 def _unary_rows(results: Results, name: str, what: str) -> Iterator[Row]:
     budget, stretch = _RATIOS[name]
     pairs = [Pair(results, "unary", name, n) for n in results.samples["unary"][name]]
     for pair in pairs:
         bare, ours = pair.middles("cpu_ms")
         ratio = pair.ratio("cpu_ms")
-        limit, outcome = f"≤ {budget}x ({stretch}x)", _outcome(ratio, budget, stretch)
+        limit, outcome = f"≤ {budget}x ({stretch}x)", at_most(ratio, budget, stretch)
         yield Row(
             f"{what}: CPU ms", pair.at_once, f"{bare:.3f}", f"{ours:.3f}", f"{ratio:.2f}x", limit, outcome
         )
@@ -112,7 +105,7 @@ def _stream_rows(results: Results, series: str, what: str) -> Iterator[Row]:
     for pair in pairs:
         bare, ours = pair.middles("cpu_ms")
         ratio = pair.ratio("cpu_ms")
-        limit, outcome = f"≤ {budget}x ({stretch}x)", _outcome(ratio, budget, stretch)
+        limit, outcome = f"≤ {budget}x ({stretch}x)", at_most(ratio, budget, stretch)
         yield Row(
             f"{what}: CPU ms", pair.at_once, f"{bare:.2f}", f"{ours:.2f}", f"{ratio:.2f}x", limit, outcome
         )
@@ -139,7 +132,7 @@ def _wait_row(what: str, pair: Pair, field: str, budget: float = 0.0, stretch: f
     if not budget:
         return Row(what, pair.at_once, bare, ours, f"+{added:.0f}")
     limit = f"≤ +{budget:.0f}" + (f" (+{stretch:.0f})" if stretch else "")
-    return Row(what, pair.at_once, bare, ours, f"+{added:.0f}", limit, _outcome(added, budget, stretch))
+    return Row(what, pair.at_once, bare, ours, f"+{added:.0f}", limit, at_most(added, budget, stretch))
 
 
 def _wait_rows(results: Results) -> Iterator[Row]:
@@ -147,7 +140,6 @@ def _wait_rows(results: Results) -> Iterator[Row]:
     unary = Pair(results, "slow unary", "slow", 4)
     beside = Pair(results, "slow unary", "slow beside", 4)
     stream = Pair(results, "slow stream", "slow", 4)
-    output = Pair(results, "slow stream", "slow output", 4)
     for at_once in results.samples["paced"]["instant"]:
         pair = Pair(results, "paced", "instant", at_once)
         yield _wait_row("first token, checks of no cost: ms", pair, "first_ms")
@@ -155,18 +147,25 @@ def _wait_rows(results: Results) -> Iterator[Row]:
     yield _wait_row(f"answer of {UPSTREAM_MS} ms, {judge}: ms", unary, "total_ms")
     what = f"answer of {UPSTREAM_MS} ms, {judge}, input check beside it: ms"
     yield _wait_row(what, beside, "total_ms", _UNARY_MS)
-    yield _wait_row(f"whole stream, output only, {judge}: ms", output, "total_ms", *_STREAM_END_MS)
     yield _wait_row(f"whole stream, input and output, {judge}: ms", stream, "total_ms")
-    seconds = stream.middles("total_ms")[0] / 1e3
-    calls = results.judge_calls["slow stream/slow output"]
-    most = seconds * 1e3 / JUDGE_MS + 2
-    what = f"judge calls for a stream of {seconds:.1f} s, output only, {judge}"
-    yield Row(what, 4, "", f"{calls:.1f}", "", f"≤ {most:.1f}", _outcome(calls, most, None))
+    for release in RELEASES:
+        yield from _release_rows(results, release)
+
+
+def _release_rows(results: Results, release: str) -> Iterator[Row]:
+    """What a reader waits for, and how often the judge is asked, when only the answer is judged."""
+    pair = Pair(results, "slow stream", release, 4)
+    what = f"release {release}, output only, judge {JUDGE_MS} ms"
+    yield _wait_row(f"{what}: ms to the first token", pair, "first_ms")
+    yield _wait_row(f"{what}: ms to the end", pair, "total_ms", *_STREAM_END_MS)
+    calls = results.judge_calls[f"slow stream/{release}"]
+    most = pair.middles("total_ms")[0] / JUDGE_MS + 2
+    yield Row(f"{what}: judge calls", 4, "", f"{calls:.1f}", "", f"≤ {most:.1f}", at_most(calls, most))
 
 
 def _own_row(what: str, value: float, form: str, budget: float, stretch: float) -> Row:
     """A figure that has no counterpart."""
-    limit, outcome = f"≤ {budget:g} ({stretch:g})", _outcome(value, budget, stretch)
+    limit, outcome = f"≤ {budget:g} ({stretch:g})", at_most(value, budget, stretch)
     return Row(what, None, "", f"{value:{form}}", budget=limit, outcome=outcome)
 
 
@@ -186,60 +185,4 @@ def rows(results: Results) -> list[Row]:
 
 def table(results: Results) -> str:
     """Markdown."""
-    head = "| per request or stream | at once | bare | guardrail | ratio, or added | budget (stretch) | |\n"
-    return (
-        head
-        + "| --- | --: | --: | --: | --: | --: | --- |\n"
-        + "".join(f"{row}\n" for row in rows(results))
-    )
-
-
-def others(results: Results) -> str:
-    """How much of the server's core other processes took: above a few per cent, figures are coarse."""
-    runs = [
-        s
-        for by_name in results.samples.values()
-        for by_n in by_name.values()
-        for x in by_n.values()
-        for s in x
-    ]
-    return f"others on the server's core {median([run.others for run in runs]):.0%}"
-
-
-def machine() -> dict[str, str]:
-    """Where and on what the figures were taken."""
-    return {
-        "commit": _commit(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "cpu": f"{_cpu_model()}, {os.cpu_count()} cores",
-        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "packages": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
-    }
-
-
-def _commit() -> str:
-    def git(*args: str) -> str:
-        done = subprocess.run(
-            ["git", *args], cwd=ROOT, capture_output=True, text=True, check=False, timeout=30
-        )
-        return done.stdout.strip()
-
-    changed = " with changes" if git("status", "--porcelain", "--", "guardrail") else ""
-    return (git("rev-parse", "--short", "HEAD") or "unknown") + changed
-
-
-def _cpu_model() -> str:
-    file = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", file.read_text()) if file.is_file() else None
-    return found[1] if found else platform.machine()
-
-
-def circumstances(results: Results) -> str:
-    """One line: where, when, on what, how undisturbed."""
-    return "; ".join([*(f"{key} {value}" for key, value in machine().items()), others(results)])
-
-
-def write_readme(text: str, facts: str) -> None:
-    """Put the table and its circumstances between the markers."""
-    new = _MARKED.sub(lambda m: f"{m[1]}\n{facts}\n\n{text}\n{m[2]}", README.read_text())
-    README.write_text(new)
+    return markdown(_HEAD, [row.cells for row in rows(results)])

@@ -44,6 +44,7 @@ _SCRIPT: Final = (
         "and what I answer is judged like any other conversation.",
     ),
 )
+_PLACEHOLDER: Final = re.compile(r"\[([A-Z0-9]+)_[A-Z0-9]{8}\]")
 _DEFAULT: Final = (
     "This is the demo model. It has a handful of prepared answers; this one is for everything else. "
     "Your message came through the guard, and so did these words."
@@ -79,6 +80,13 @@ def answer_to(messages: list[dict[str, Any]]) -> str:
     for pattern, answer in _SCRIPT:
         if re.search(pattern, last, re.IGNORECASE):
             return answer
+    placeholder = _PLACEHOLDER.search(last)
+    if placeholder:
+        kind = placeholder[1].lower()
+        return (
+            f"Done. I wrote to {placeholder[0]}. To me that {kind} is {len(placeholder[0])} characters, "
+            f"{'one' if '@' in placeholder[0] else 'none'} of them an @ sign; who reads this sees more."
+        )
     marks = re.findall(r"\[REDACTED:[^\]]+\]", last)
     if marks:
         return f"The model received your message with {', '.join(marks)} in place of what was there."
@@ -92,7 +100,7 @@ def _completion(text: str) -> dict[str, Any]:
 
 
 def _chunks(head: dict[str, Any], text: str) -> Iterator[bytes]:
-    words = re.findall(r"\S+\s*", text)
+    words = re.findall(r"\S{1,7}\s*", text)  # as tokens do, they cut words and placeholders in two
     deltas: list[tuple[dict[str, str], str | None]] = [({"role": "assistant", "content": ""}, None)]
     deltas += [({"content": word}, None) for word in words]
     for delta, reason in itertools.chain(deltas, [({}, "stop")]):

@@ -12,8 +12,9 @@ from collections.abc import Collection, Iterable, Iterator
 
 from guardrail.core.conversation import Kind, Segment, Subject
 from guardrail.core.policy import Action, Policy
-from guardrail.core.redaction import Span, json_view
+from guardrail.core.redaction import Span
 from guardrail.core.verdict import Verdict
+from guardrail.core.views import json_view
 from guardrail.detectors import DETECTORS, find_all
 from guardrail.detectors.phrases import PhraseRules
 from guardrail.errors import PolicyError
@@ -34,11 +35,14 @@ class DetectorClassifier:
                 )
 
     def hits(self, policy: Policy, text: str, only: Collection[str] | None = None) -> Iterator[Span]:
-        """Where the policy's detectors hit, under the labels it gives them."""
+        """Where the policy's detectors hit, under the labels it gives them.
+
+        The kind is the detector's own name: ``email`` of ``pii.email``.
+        """
         names = policy.detectors if only is None else only
         if names:
             for name, start, end in find_all(names, text):
-                yield Span(start, end, policy.detectors[name])
+                yield Span(start, end, policy.detectors[name], name.partition(".")[2])
 
     def find(
         self, policy: Policy, subject: Subject, only: Collection[str] | None = None
@@ -60,7 +64,7 @@ class DetectorClassifier:
                 continue
             if view:
                 start, end = view.to_raw(start, end)
-            yield Span(start, end, hit.label)
+            yield Span(start, end, hit.label, hit.kind)
 
 
 class EmbeddedClassifier(DetectorClassifier):

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 
 from guardrail.core.decision import Failure, Finding
 from guardrail.core.policy import Stage
-from guardrail.core.record import DecisionRecord
+from guardrail.core.record import DecisionRecord, Held
 from guardrail.core.verdict import Usage, Verdict
 
 __all__ = ["Metrics"]
@@ -89,10 +89,14 @@ class Metrics:
             "judge_steps", "Who was asked before the verdict, by what came of it.", "policy", "outcome"
         )
 
+        self._streams = _Streams(self._registry)
+
     def record(self, record: DecisionRecord) -> None:
         """Count one decision."""
         action = "cancelled" if record.cancelled else record.decision.action.word
         self._decisions(record.decision.stage.value, action).inc()
+        if record.held is not None:
+            self._streams.observe(record.held, record.checks)
 
     def finding(self, stage: Stage, finding: Finding) -> None:
         """Count one check, and what it cost unless it was cached."""
@@ -141,6 +145,37 @@ class Metrics:
     def _counter(self, name: str, text: str, *labels: str) -> Callable[..., Counter]:
         # Cached: finding a child by its labels costs more than counting, and there are few of them.
         return cache(Counter(f"guardrail_{name}", text, labels, registry=self._registry).labels)
+
+
+class _Streams:
+    """How streamed answers were held."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        held = Histogram(
+            "guardrail_stream_held_seconds",
+            "How long the first and the last text of a streamed answer were held.",
+            ["point"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._first, self._last = held.labels("first"), held.labels("last")
+        self._checks = Histogram(
+            "guardrail_stream_checks",
+            "Checks of one streamed answer.",
+            buckets=(0, 1, 2, 3, 5, 8, 13, 21, 34),
+            registry=registry,
+        )
+        self._unjudged = Counter(
+            "guardrail_stream_unjudged_released_chars",
+            "Characters that left a stream before they were judged; 0 unless the release mode is live.",
+            registry=registry,
+        )
+
+    def observe(self, held: Held, checks: int) -> None:
+        self._first.observe(held.first_s)
+        self._last.observe(held.last_s)
+        self._checks.observe(checks)
+        self._unjudged.inc(held.unjudged_released_chars)
 
 
 class _Endpoints(Collector):

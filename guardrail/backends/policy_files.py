@@ -22,6 +22,7 @@ from guardrail.core.policy import (
     Policy,
     PolicySet,
     Stage,
+    Strategy,
 )
 from guardrail.errors import PolicyError
 
@@ -48,6 +49,7 @@ class _Label(_Strict):
     violation: bool
     action: Annotated[Action, BeforeValidator(_action)] = Action.PASS
     escalate: bool = False
+    strategy: Strategy | None = None
 
 
 class _FrontMatter(_Strict):
@@ -160,7 +162,7 @@ def _with_front_matter(name: str, raw: bytes) -> Policy:
 
 def _policy(matter: _FrontMatter, body: str) -> Policy:
     labels = {
-        name: LabelRule(name, label.violation, label.action, label.escalate)
+        name: LabelRule(name, label.violation, label.action, label.escalate, label.strategy)
         for name, label in matter.labels.items()
     }
     strictest = max(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,16 +15,16 @@ from guardrail.backends.metrics import Metrics
 from guardrail.backends.policy_files import load_policies
 from guardrail.build.caches import Caches
 from guardrail.build.judges import Close, Judges, with_effort
-from guardrail.config import Config, OnErrorConfig, UpstreamConfig, load_config
+from guardrail.build.settings import settings_of
+from guardrail.config import Config, OnErrorConfig, RedactionConfig, UpstreamConfig, load_config
 from guardrail.core.policy import Action, Policy, PolicySet, Stage
+from guardrail.core.vault import RedactionRules
 from guardrail.engine.check import FailRules, GuardrailEngine
-from guardrail.engine.streams import StreamRules
 from guardrail.errors import ConfigError
 from guardrail.frontends.asgi import ASGIApp
 from guardrail.frontends.middleware import GuardrailMiddleware, Settings
 from guardrail.frontends.proxy import ProxyApp
 from guardrail.ports import AuditSink
-from guardrail.wire.replies import Refusal
 
 __all__ = ["Guard", "build_guard", "build_judges", "build_proxy", "load_guard"]
 
@@ -80,8 +81,7 @@ def _judges(config: Config, known: PolicySet, policies: dict[Stage, tuple[Policy
 
 def _guard(config: Config) -> Guard:
     known, policies = _policies(config)
-    if config.input_check == "beside":
-        _law_no_redaction(policies[Stage.INPUT])
+    settings = settings_of(config, policies)
     judges = _judges(config, known, policies)
     on_error = _fail_rules(config.on_error, known)
     caches = Caches(config.cache, config.history)
@@ -109,8 +109,9 @@ def _guard(config: Config) -> Guard:
         trusted_roles=frozenset(config.trusted_roles),
         on_unreadable=Action[config.unreadable.upper()],
         strict=config.strict,
+        redaction=_redaction(config.redaction),
     )
-    return Guard(engine, _settings(config), tuple(closers), judges, metrics)
+    return Guard(engine, settings, tuple(closers), judges, metrics)
 
 
 def build_proxy(config: Config) -> ProxyApp:
@@ -167,15 +168,6 @@ def _chosen(known: PolicySet, ids: list[str], stage: Stage) -> tuple[Policy, ...
     return tuple(chosen)
 
 
-def _law_no_redaction(policies: tuple[Policy, ...]) -> None:
-    for policy in policies:
-        if any(rule.action is Action.REDACT for rule in policy.labels.values()):
-            raise ConfigError(
-                f"input_check: beside sends the prompt before it was judged, so {policy.id} could redact "
-                "nothing in it; take it out of policies.input or write before"
-            )
-
-
 def _upstream(config: UpstreamConfig, closers: list[Close]) -> ASGIApp:
     if config.kind == "demo":
         return DemoModel()
@@ -186,6 +178,11 @@ def _upstream(config: UpstreamConfig, closers: list[Close]) -> ASGIApp:
     forwarder = HttpForwarder(config.base_url, config.api_key)
     closers.append(forwarder.aclose)
     return forwarder
+
+
+def _redaction(config: RedactionConfig) -> RedactionRules:
+    key = config.secret.encode() or secrets.token_bytes(32)
+    return RedactionRules(config.strategy, config.keep_last, key)
 
 
 def _fail_rules(config: OnErrorConfig, known: PolicySet) -> dict[Stage, FailRules]:
@@ -201,30 +198,3 @@ def _fail_rules(config: OnErrorConfig, known: PolicySet) -> dict[Stage, FailRule
         by_policy = {name: FailRules(f.default, f.by_code()) for name, f in own.items() if f is not None}
         rules[stage] = FailRules(fail.default, fail.by_code(), by_policy)
     return rules
-
-
-def _settings(config: Config) -> Settings:
-    streaming = config.streaming
-    refusals = {
-        stage: Refusal(
-            style=own.style,
-            message=config.refusal.message,
-            finish_reason=own.finish_reason,
-            status=own.status,
-        )
-        for stage, own in (
-            (Stage.INPUT, config.refusal.input),
-            (Stage.OUTPUT, config.refusal.output),
-        )
-    }
-    return Settings(
-        refusals=refusals,
-        streaming=StreamRules(
-            window=streaming.window_chars if streaming.release == "window" else None,
-            overlap=streaming.overlap_chars,
-            max_held=streaming.max_held_chars,
-        ),
-        max_body_bytes=config.limits.max_body_bytes,
-        max_concurrent_requests=config.limits.max_concurrent_requests,
-        beside=config.input_check == "beside",
-    )

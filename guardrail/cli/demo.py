@@ -88,6 +88,18 @@ _TOUR = (
         lambda s: "[REDACTED:" in s.text and "@example.com" not in s.text and s.ended == "stop",
     ),
     _Stop(
+        "input redacted, restored in the stream",
+        "restoring",
+        "Please send the report to kim.doe@example.com.",
+        True,
+        lambda s: (
+            s.decision == "redact"
+            and "I wrote to kim.doe@example.com." in s.text
+            and "none of them an @ sign" in s.text
+            and s.ended == "stop"
+        ),
+    ),
+    _Stop(
         "output halted in mid-stream",
         "guarded",
         _VILLAIN,
@@ -128,6 +140,7 @@ async def _demo(once: bool, port: int) -> int:
     dead = f"http://127.0.0.1:{_free_port()}/v1"
     configs = {
         "guarded": _config({"kind": "embedded"}, "closed"),
+        "restoring": _config({"kind": "embedded"}, "closed", "placeholder"),
         "closed": _config({"kind": "judge", "base_url": dead, "timeout_s": 1}, "closed"),
         "open": _config({"kind": "judge", "base_url": dead, "timeout_s": 1}, "open"),
     }
@@ -149,7 +162,7 @@ async def _demo(once: bool, port: int) -> int:
     return 1 if failed else 0
 
 
-def _config(classifier: dict[str, Any], fail_mode: str) -> Config:
+def _config(classifier: dict[str, Any], fail_mode: str, strategy: str = "replace") -> Config:
     return Config.model_validate(
         {
             "version": 1,
@@ -161,6 +174,7 @@ def _config(classifier: dict[str, Any], fail_mode: str) -> Config:
                 "output": ["illicit-harm", "pii"],
             },
             "on_error": {"input": fail_mode, "output": fail_mode},
+            "redaction": {"strategy": strategy},
         }
     )
 

@@ -10,6 +10,7 @@ from guardrail.config.sections import (
     HistoryConfig,
     OnErrorConfig,
     PoliciesConfig,
+    RedactionConfig,
     RefusalConfig,
     UpstreamConfig,
 )
@@ -25,6 +26,7 @@ __all__ = [
     "JudgeConfig",
     "OnErrorConfig",
     "PoliciesConfig",
+    "RedactionConfig",
     "RefusalConfig",
     "UpstreamConfig",
     "load_config",

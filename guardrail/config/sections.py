@@ -9,7 +9,8 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from guardrail.config.classifier import ClassifierConfig
 from guardrail.config.model import Count, Model
-from guardrail.core.policy import FailMode
+from guardrail.config.streaming import StreamingConfig
+from guardrail.core.policy import FailMode, Strategy
 from guardrail.errors import FailureCode
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "HistoryConfig",
     "OnErrorConfig",
     "PoliciesConfig",
+    "RedactionConfig",
     "RefusalConfig",
     "UpstreamConfig",
 ]
@@ -119,26 +121,28 @@ class OnErrorConfig(Model):
     )
 
 
-class StreamingConfig(Model):
-    """How streamed text is held until it was judged, in characters."""
+class RedactionConfig(Model):
+    """What is put in the place of what is redacted."""
 
-    release: Literal["window", "whole"] = Field(
-        default="window", description="whole: nothing leaves before the end of the answer."
+    strategy: Strategy = Field(
+        default=Strategy.REPLACE,
+        description="For labels that name none: replace by [REDACTED:<label>]; mask; hash; or placeholder, "
+        "which is restored in the model's answer.",
     )
-    window_chars: Annotated[int, Field(ge=50)] = Field(
-        default=400, description="How much new text asks for a check."
+    keep_last: Annotated[int, Field(ge=0, le=8)] = Field(
+        default=4, description="How many characters a mask leaves to be read."
     )
-    overlap_chars: Annotated[int, Field(ge=0)] = Field(
-        default=120, description="A violation no longer than this never leaves, not even in part."
-    )
-    max_held_chars: Annotated[int, Field(ge=1000)] = Field(
-        default=16_384, description="Past this, reading from the upstream waits."
+    secret: str = Field(
+        default="",
+        repr=False,
+        description="Keys hashes and placeholders, so that they are the same in every process and after a "
+        "restart. Empty: a random one per process.",
     )
 
     @model_validator(mode="after")
-    def _law_room(self) -> StreamingConfig:
-        if self.max_held_chars < self.window_chars + self.overlap_chars:
-            raise ValueError("max_held_chars must hold one window and one overlap")
+    def _law_secret(self) -> RedactionConfig:
+        if self.secret and len(self.secret) < 16:
+            raise ValueError("secret must have at least 16 characters, else hashes can be guessed back")
         return self
 
 
@@ -259,6 +263,7 @@ class Config(Model):
     policies: PoliciesConfig
     on_error: OnErrorConfig = OnErrorConfig()
     streaming: StreamingConfig = StreamingConfig()
+    redaction: RedactionConfig = RedactionConfig()
     cache: CacheConfig = CacheConfig()
     history: HistoryConfig = HistoryConfig()
     refusal: RefusalConfig = RefusalConfig()

@@ -102,7 +102,7 @@ class Chunk:
         moved = []
         for at, span in spans:
             index, offset = self.places[at]
-            moved.append((index, Span(span.start + offset, span.end + offset, span.label)))
+            moved.append((index, replace(span, start=span.start + offset, end=span.end + offset)))
         return replace(verdict, spans=tuple(moved))
 
 

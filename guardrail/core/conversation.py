@@ -94,6 +94,11 @@ class Conversation:
     asides: tuple[Turn, ...] = ()
     digest: str = field(default="", compare=False, repr=False)
 
+    @property
+    def texts(self) -> Iterator[str]:
+        """All texts in it."""
+        return (s.text for turn in (*self.turns, *self.asides) for s in turn.segments)
+
     def lead(self, trusted_roles: frozenset[str]) -> int:
         """How many leading turns have trusted roles."""
         turns = self.turns

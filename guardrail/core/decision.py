@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from guardrail.core.conversation import Kind, Subject
-from guardrail.core.policy import Action, FailMode, Mode, Policy, Stage
-from guardrail.core.redaction import Redaction, Span, json_view, locate, merge
+from guardrail.core.conversation import Subject
+from guardrail.core.excerpts import locate
+from guardrail.core.policy import Action, FailMode, Mode, Policy, Stage, Strategy
+from guardrail.core.redaction import Redaction, Span, merge
 from guardrail.core.verdict import Verdict
 from guardrail.errors import FailureCode, PolicyViolation
 
@@ -46,7 +47,10 @@ Finding = Verdict | Failure
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is done about one subject, and why. Holds no judged text besides what is to be replaced."""
+    """What is done about one subject, and why. Holds no judged text besides what is to be replaced.
+
+    ``floor`` is the action that the parts ask for which nobody could read (``unjudged``).
+    """
 
     stage: Stage
     action: Action
@@ -54,6 +58,7 @@ class Decision:
     redactions: tuple[Redaction, ...] = ()
     unjudged: tuple[str, ...] = ()
     id: str = ""
+    floor: Action = Action.PASS
 
     @property
     def blocking(self) -> tuple[str, ...]:
@@ -68,6 +73,7 @@ class Decision:
         acting = [f for f in self.findings if f.acts and f.action is Action.BLOCK]
         return (
             self.action is Action.BLOCK
+            and self.floor is not Action.BLOCK
             and bool(acting)
             and all(isinstance(f, Failure) and not f.violation for f in acting)
         )
@@ -97,19 +103,22 @@ def decide(
     *,
     unjudged: tuple[str, ...] = (),
     on_unreadable: Action = Action.FLAG,
+    strategy: Strategy = Strategy.REPLACE,
     decision_id: str = "",
 ) -> Decision:
     """The strictest acting finding wins; redactions of all acting policies are merged.
 
     The result does not depend on the order of ``findings``, and one more finding never makes it
-    milder. ``on_unreadable`` is the action for parts that nobody could read (``unjudged``).
+    milder. ``on_unreadable`` is the action for parts that nobody could read (``unjudged``), ``strategy``
+    the one for labels without their own.
     """
-    action = strictest(findings, on_unreadable if unjudged else Action.PASS)
-    redactions = _redactions(subject, findings) if action is Action.REDACT else ()
+    floor = on_unreadable if unjudged else Action.PASS
+    action = strictest(findings, floor)
+    redactions = _redactions(subject, findings, strategy) if action is Action.REDACT else ()
     ordered = tuple(findings)
     if len(ordered) > 1:
         ordered = tuple(sorted(ordered, key=lambda f: f.policy.id))
-    return Decision(subject.stage, action, ordered, redactions, unjudged, decision_id)
+    return Decision(subject.stage, action, ordered, redactions, unjudged, decision_id, floor)
 
 
 def strictest(findings: Iterable[Finding], floor: Action = Action.PASS) -> Action:
@@ -117,15 +126,15 @@ def strictest(findings: Iterable[Finding], floor: Action = Action.PASS) -> Actio
     return max([floor, *(finding.action for finding in findings if finding.acts)])
 
 
-def _redactions(subject: Subject, findings: Sequence[Finding]) -> tuple[Redaction, ...]:
+def _redactions(subject: Subject, findings: Sequence[Finding], default: Strategy) -> tuple[Redaction, ...]:
     segments = list(subject.segments)
     spans: list[list[Span]] = [[] for _ in segments]
     for finding in findings:
         if not finding.acts or finding.action is not Action.REDACT:
             continue
-        found = _spans(subject, finding)
-        for index, span in found:
-            spans[index].append(span)
+        for index, span in _spans(subject, finding):
+            strategy = finding.policy.strategy_of(span.label) or default
+            spans[index].append(replace(span, strategy=strategy))
     return tuple(
         Redaction(segment, merge(own)) for segment, own in zip(segments, spans, strict=True) if own
     )
@@ -141,13 +150,10 @@ def _spans(subject: Subject, finding: Finding) -> list[tuple[int, Span]]:
         return found or _everything(subject, label)
     left = list(finding.excerpts)
     for index, segment in enumerate(subject.segments):
-        view = json_view(segment.text) if segment.kind is Kind.TOOL_ARGUMENTS else None
-        spans, missing = locate(view.text if view else segment.text, finding.excerpts, label)
-        if view:
-            spans = [Span(*view.to_raw(s.start, s.end), s.label) for s in spans]
-        found.extend((index, span) for span in spans)
+        ranges, missing = locate(segment, finding.excerpts)
+        found.extend((index, Span(start, end, label)) for start, end in ranges)
         left = [excerpt for excerpt in left if excerpt in missing]
-    if left:
+    if left:  # it may stand across two segments, or nowhere: which one is meant is unknown
         return _everything(subject, label)
     return found
 

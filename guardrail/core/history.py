@@ -42,15 +42,26 @@ share what is known of them, which is nothing but that they were judged.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from guardrail.core.conversation import Kind, Segment, Turn
+from guardrail.core.conversation import Address, Kind, Segment, Turn
 from guardrail.core.policy import Policy
 from guardrail.core.redaction import Redaction, Span
+from guardrail.core.vault import Vault
 
-__all__ = ["Delivered", "Remembered", "blocked", "changed", "forms", "judged", "redactions", "root"]
+__all__ = [
+    "Delivered",
+    "Remembered",
+    "blocked",
+    "changed",
+    "forms",
+    "judged",
+    "redactions",
+    "root",
+    "values",
+]
 
 _TOOL_ROLES: Final = frozenset({"tool", "function"})
 _AS_A_MESSAGE: Final = (Kind.TEXT, Kind.REASONING, Kind.REFUSAL, Kind.TOOL_ARGUMENTS, Kind.FIELD)
@@ -84,7 +95,8 @@ def root(policies: Iterable[tuple[Policy, str]], *rules: object) -> str:
     parts = [repr(rules)]
     for policy, identity in policies:
         labels = sorted(
-            (rule.label, rule.violation, int(rule.action), rule.escalate) for rule in policy.labels.values()
+            (rule.label, rule.violation, int(rule.action), rule.escalate, rule.strategy or "")
+            for rule in policy.labels.values()
         )
         hits = (
             *sorted(policy.detectors.items()),
@@ -134,11 +146,20 @@ def redactions(turns: Sequence[Turn], known: Remembered) -> tuple[Redaction, ...
     )
 
 
-def changed(turn: Turn, redacted: Iterable[Redaction]) -> Turn:
-    """The turn as it is delivered: with its redactions."""
-    texts = {id(redaction.segment): redaction.text for redaction in redacted}
+def changed(turn: Turn, texts: Mapping[Address, str]) -> Turn:
+    """The turn as it is delivered: with the new texts of the segments at these addresses."""
     return Turn(
-        turn.role, tuple(replace(s, text=texts[id(s)]) if id(s) in texts else s for s in turn.segments)
+        turn.role,
+        tuple(replace(s, text=texts[s.address]) if s.address in texts else s for s in turn.segments),
+    )
+
+
+def values(index: int, answer: Turn, vault: Vault) -> tuple[tuple[int, int, Span], ...]:
+    """What was restored in an answer, as spans of the conversation's turn ``index``, which it becomes."""
+    return tuple(
+        (index, place, span)
+        for place, segment in enumerate(_texts(answer))
+        for span in vault.values_in(segment)
     )
 
 

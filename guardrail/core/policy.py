@@ -134,7 +134,7 @@ class Policy:
     revision: str = field(init=False)
 
     def __post_init__(self) -> None:
-        for law in (_law_id, _law_body, _law_labels, _law_hits):
+        for law in (_law_id, _law_body, _law_labels, _law_strategies, _law_hits):
             law(self)
         revision = hashlib.sha256(self.body.encode()).hexdigest()
         object.__setattr__(self, "revision", revision)
@@ -161,6 +161,11 @@ class Policy:
             return Action.PASS
         rule = self.labels.get(label)
         return self.strictest.action if rule is None else rule.action
+
+    def strategy_of(self, label: str) -> Strategy | None:
+        """How text under a label is redacted; None: as configured for all."""
+        rule = self.labels.get(label)
+        return None if rule is None else rule.strategy
 
 
 def _law_id(policy: Policy) -> None:
@@ -198,6 +203,15 @@ def _law_labels(policy: Policy) -> None:
         )
     if len({label.casefold() for label in policy.labels}) != len(policy.labels):
         raise PolicyError(f"policy {policy.id}: two labels differ only in case; rename one")
+
+
+def _law_strategies(policy: Policy) -> None:
+    for rule in policy.labels.values():
+        if rule.strategy is not None and rule.action is not Action.REDACT:
+            raise PolicyError(
+                f"policy {policy.id}: label {rule.label} has a strategy and redacts nothing; "
+                "give it action: redact, or remove its strategy"
+            )
 
 
 def _law_hits(policy: Policy) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from guardrail.core.decision import Decision, Failure, Finding
 from guardrail.core.verdict import Step, Usage
 
-__all__ = ["DecisionRecord", "fingerprint", "to_json"]
+__all__ = ["DecisionRecord", "Held", "fingerprint", "to_json"]
 
 # One step of a path: its word, if it is plain, and its indexes. Any other is a key of the caller's making.
 _STEP: Final = re.compile(r"\$|[A-Za-z0-9_-]{1,40}(?:\[[0-9]{1,9}\])*")
@@ -25,12 +25,25 @@ def fingerprint(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """How long the text of a streamed answer was held, in seconds: its first and its last piece.
+
+    ``unjudged_released_chars``: characters that left before a check of them was settled; 0 unless the release
+    mode is ``live``.
+    """
+
+    first_s: float
+    last_s: float
+    unjudged_released_chars: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class DecisionRecord:
     """One decision. ``time`` is Unix seconds; ``id`` is the value of ``x-guardrail-id``.
 
     ``text`` is the judged text; a sink writes it only where it was configured to. ``cancelled`` is
     true when the client hung up before the decision was made; the action then never took effect.
-    ``checks`` counts the checks behind it: several for one stream.
+    ``checks`` counts the checks behind it: several for one stream. ``held`` is for streams alone.
     """
 
     decision: Decision
@@ -39,6 +52,7 @@ class DecisionRecord:
     text: str = field(repr=False)
     checks: int = 1
     cancelled: bool = False
+    held: Held | None = None
 
 
 def to_json(record: DecisionRecord, content: str) -> dict[str, Any]:
@@ -55,6 +69,12 @@ def to_json(record: DecisionRecord, content: str) -> dict[str, Any]:
         "findings": [_finding(finding) for finding in decision.findings],
         "unjudged": [path if content == "full" else _plain(path) for path in decision.unjudged],
     }
+    if record.held is not None:
+        line["held"] = {
+            "first_s": round(record.held.first_s, 3),
+            "last_s": round(record.held.last_s, 3),
+            "unjudged_released_chars": record.held.unjudged_released_chars,
+        }
     if content != "none":
         line["fingerprint"] = fingerprint(record.text)
     if content == "full":

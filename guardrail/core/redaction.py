@@ -1,44 +1,34 @@
-"""Redaction: where matched text stands, and what is put in its place.
-
-A *view* is a text derived from the raw one together with the raw offsets of each of its characters.
-Matching runs on a view (folded for excerpts, unescaped for JSON); the spans it finds are mapped back,
-so what is replaced is always a piece of the raw text.
-"""
+"""Redaction: which pieces of a text are replaced, and the replacing, which leaves JSON as JSON."""
 
 from __future__ import annotations
 
 import json
-import re
-import unicodedata
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from guardrail.core.conversation import Address, Kind, Segment
 from guardrail.core.policy import Strategy
+from guardrail.core.views import Leaf, View, folded, json_view, leaves
 
 __all__ = [
+    "Edit",
+    "Put",
     "Redaction",
     "Span",
     "View",
+    "apply",
+    "edits",
     "folded",
     "json_view",
-    "locate",
     "merge",
     "redact",
     "redact_segment",
 ]
 
-_STRING: Final = re.compile(r'"((?:[^"\\]++|\\.)*+)"', re.DOTALL)
-_PIECE: Final = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}|\\.|[^\\]",
-    re.DOTALL,
-)
-_SCALAR: Final = re.compile(r"-?[0-9][0-9.eE+-]*")
-# U+2039 and U+00A6 stand for "<" and "|" in the judge's copy (prompt.py), so they fold back here.
-_SAME: Final = str.maketrans("‘’‚‛`“”„‟«»‹›¦", '\'\'\'\'\'""""""<>|')  # noqa: RUF001
+# Of spans that overlap the one that tells least decides: nothing, whether two texts are equal,
+# the text itself to the client alone, some of its characters to the model.
+_STRICTNESS: Final = (Strategy.REPLACE, Strategy.HASH, Strategy.PLACEHOLDER, Strategy.MASK)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -74,184 +64,140 @@ class Redaction:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
-    """``text`` derived from a raw text; character ``i`` came from ``raw[starts[i]:ends[i]]``."""
+class Edit:
+    """``text[start:end]``, in code points, becomes ``text``, which is never shown in a log."""
 
-    text: str
-    starts: Sequence[int]
-    ends: Sequence[int]
-
-    def to_raw(self, start: int, end: int) -> tuple[int, int]:
-        """The raw range behind ``text[start:end]`` (``start < end``)."""
-        return self.starts[start], self.ends[end - 1]
-
-    def whole(self, span: Span) -> Span:
-        """A span of the raw text widened so that it cuts no piece (an escape, a letter) in two."""
-        first = bisect_right(self.starts, span.start) - 1
-        last = min(bisect_left(self.ends, span.end), len(self.ends) - 1)
-        return Span(self.starts[first], self.ends[last], span.label)
+    start: int
+    end: int
+    text: str = field(repr=False)
 
 
-def json_view(raw: str) -> View | None:
-    """``raw`` with the escapes inside its JSON strings resolved, or None when it is not JSON."""
-    try:
-        json.loads(raw, parse_int=str)  # int() refuses numbers of more than 4,300 digits
-    except (ValueError, RecursionError):
-        return None
-    text: list[str] = []
-    starts: list[int] = []
-    ends: list[int] = []
-
-    def keep(piece: str, start: int, end: int) -> None:
-        text.append(piece)
-        starts.extend([start] * len(piece))
-        ends.extend([end] * len(piece))
-
-    position = 0
-    for string in _STRING.finditer(raw):
-        for offset in range(position, string.start(1)):
-            keep(raw[offset], offset, offset + 1)
-        for piece in _PIECE.finditer(raw, string.start(1), string.end(1)):
-            value = piece[0] if len(piece[0]) == 1 else json.loads(f'"{piece[0]}"')
-            keep(value, piece.start(), piece.end())
-        position = string.end(1)
-    for offset in range(position, len(raw)):
-        keep(raw[offset], offset, offset + 1)
-    return View("".join(text), starts, ends)
+Put = Callable[[Span, str], str]
+"""What comes in the place of a span, given what stands there, both without JSON's escapes."""
 
 
-def folded(text: str) -> View:
-    """Case, accents, compatibility forms, quotes, white space and invisible characters folded."""
+def apply(text: str, changes: Iterable[Edit]) -> str:
+    """``text`` after the edits, which are sorted and do not overlap."""
     out: list[str] = []
-    starts: list[int] = []
-    ends: list[int] = []
-    for offset, char in enumerate(text):
-        pieces = _fold(char)
-        if out and not pieces:  # a mark belongs to the letter before it
-            ends[-1] = offset + 1
-        for piece in pieces:
-            if piece == " " and out and out[-1] == " ":
-                ends[-1] = offset + 1
-                continue
-            out.append(piece)
-            starts.append(offset)
-            ends.append(offset + 1)
-    return View("".join(out), starts, ends)
-
-
-@lru_cache(maxsize=8192)
-def _fold(char: str) -> str:
-    decomposed = unicodedata.normalize("NFKD", char).translate(_SAME).casefold()
-    return "".join(
-        " " if c.isspace() else c
-        for c in decomposed
-        if c.isspace() or unicodedata.category(c) not in ("Mn", "Cf", "Cc")
-    )
-
-
-def locate(text: str, excerpts: Iterable[str], label: str) -> tuple[list[Span], list[str]]:
-    """Find excerpts that a judge quoted; return their spans and the excerpts that are not there.
-
-    Every occurrence counts. Both sides are folded before they are compared, because models change
-    case, quotes and white space when they copy, and hostile text hides invisible characters in words.
-    """
-    view = folded(text)
-    spans: list[Span] = []
-    missing: list[str] = []
-    for excerpt in excerpts:
-        wanted = folded(excerpt).text.strip()
-        stretches = _stretches(view.text, wanted) if wanted and wanted in view.text else []
-        if not stretches:
-            missing.append(excerpt)
-        spans.extend(Span(*view.to_raw(start, end), label) for start, end in stretches)
-    return spans, missing
-
-
-def _stretches(text: str, wanted: str) -> list[tuple[int, int]]:
-    """What the occurrences of ``wanted`` cover, those that overlap included, in linear time."""
-    tail = wanted[-_period(wanted) :]
-    found: list[tuple[int, int]] = []
-    at = text.find(wanted)
-    while at >= 0:
-        end = at + len(wanted)
-        while text.startswith(tail, end):  # "aaaa" goes on for as long as the "a"s do
-            end += len(tail)
-        found.append((at, end))
-        at = text.find(wanted, end - len(wanted) + 1)
-    return found
-
-
-def _period(text: str) -> int:
-    """The smallest distance at which two occurrences of ``text`` can overlap, or its length."""
-    borders = [0]
-    border = 0
-    for char in text[1:]:
-        while border and char != text[border]:
-            border = borders[border - 1]
-        border += char == text[border]
-        borders.append(border)
-    return len(text) - border
+    position = 0
+    for edit in changes:
+        out.append(text[position : edit.start])
+        out.append(edit.text)
+        position = edit.end
+    out.append(text[position:])
+    return "".join(out)
 
 
 def merge(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """Sorted spans without overlaps; where two overlap, the one that starts first gives the label."""
+    """Sorted spans without overlaps; where two overlap, the one that starts first gives the label.
+
+    The kind is the first that is known, the strategy the strictest of them.
+    """
     merged: list[Span] = []
-    for span in sorted(spans, key=lambda s: (s.start, -s.end, s.label)):
+    for span in sorted(spans, key=lambda s: (s.start, -s.end, s.label, s.kind, s.strategy)):
         if merged and span.start < merged[-1].end:
             last = merged[-1]
-            if span.end > last.end:
-                merged[-1] = Span(last.start, span.end, last.label)
+            strategy = min(last.strategy, span.strategy, key=_STRICTNESS.index)
+            end = max(last.end, span.end)
+            merged[-1] = Span(last.start, end, last.label, last.kind or span.kind, strategy)
         elif span.end > span.start:
             merged.append(span)
     return tuple(merged)
 
 
+def edits(segment: Segment, spans: Iterable[Span], put: Put) -> list[Edit]:
+    """The edits that replace each span by what ``put`` says.
+
+    In tool arguments only strings and numbers are replaced, leaf by leaf; a number becomes a string,
+    and keys that would become equal get a number, so that JSON stays JSON. What looks like broken JSON
+    gets its replacements escaped, because clients repair it.
+    """
+    text = segment.text
+    merged = [replace(s, end=min(s.end, len(text))) for s in merge(spans) if s.start < len(text)]
+    if segment.kind is Kind.TOOL_ARGUMENTS and merged:
+        view = json_view(text)
+        if view is not None:
+            return _in_json(text, view, merged, put)
+        if text.lstrip()[:1] in ("{", "[", '"'):
+            return [Edit(s.start, s.end, _escaped(put(s, text[s.start : s.end]))) for s in merged]
+    return [Edit(s.start, s.end, put(s, text[s.start : s.end])) for s in merged]
+
+
+def _in_json(raw: str, view: View, spans: Sequence[Span], put: Put) -> list[Edit]:
+    """Replace only inside strings, and numbers as a whole; everything else keeps its bytes."""
+    whole = [view.whole(span.start, span.end) for span in spans]
+    pieces = merge(replace(s, start=at, end=end) for s, (at, end) in zip(spans, whole, strict=True))
+    made: list[Edit] = []
+    keys = _Keys(raw)
+    for leaf, own in _shared_out(raw, pieces):
+        before = len(made)
+        for span in own:
+            new = _escaped(put(span, view.read(span.start, span.end)))
+            made.append(Edit(span.start, span.end, new if leaf.quoted else f'"{new}"'))
+        if leaf.owner >= 0 and own:
+            number = keys.number(leaf, made[before:])
+            if number:
+                made.append(Edit(leaf.end, leaf.end, number))
+    return made
+
+
+def _shared_out(raw: str, spans: Sequence[Span]) -> Iterator[tuple[Leaf, tuple[Span, ...]]]:
+    """Every leaf with the parts of the spans that lie in it; a number is hit as a whole."""
+    first = 0
+    for leaf in leaves(raw):
+        while first < len(spans) and spans[first].end <= leaf.start:
+            first += 1
+        own: list[Span] = []
+        for at in range(first, len(spans)):
+            span = spans[at]
+            if span.start >= leaf.end:
+                break
+            start, end = leaf.start, leaf.end
+            if leaf.quoted:
+                start, end = max(start, span.start), min(end, span.end)
+            own.append(replace(span, start=start, end=end))
+        yield leaf, merge(own)
+
+
+class _Keys:
+    """Keeps the keys of each object apart when some of them are replaced."""
+
+    def __init__(self, raw: str) -> None:
+        self._raw = raw
+        self._taken: set[tuple[int, str]] | None = None
+        self._last: dict[tuple[int, str], int] = {}
+
+    def number(self, leaf: Leaf, changes: Sequence[Edit]) -> str:
+        """What is to be added to a key after its changes: nothing, or ``#2`` and so on."""
+        if self._taken is None:
+            own = (one for one in leaves(self._raw) if one.owner >= 0)
+            self._taken = {(one.owner, self._read(one, ())) for one in own}
+        key = leaf.owner, self._read(leaf, changes)
+        if key not in self._taken:
+            self._taken.add(key)
+            return ""
+        count = self._last.get(key, 1) + 1
+        while (leaf.owner, f"{key[1]}#{count}") in self._taken:
+            count += 1
+        self._last[key] = count
+        self._taken.add((leaf.owner, f"{key[1]}#{count}"))
+        return f"#{count}"
+
+    def _read(self, leaf: Leaf, changes: Iterable[Edit]) -> str:
+        moved = [Edit(e.start - leaf.start, e.end - leaf.start, e.text) for e in changes]
+        written = apply(self._raw[leaf.start : leaf.end], moved)
+        return str(json.loads(f'"{written}"', strict=False))
+
+
+def _escaped(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
 def redact(text: str, spans: Iterable[Span]) -> str:
     """``text`` with each span replaced by ``[REDACTED:<label>]``."""
-    out: list[str] = []
-    position = 0
-    for span in merge(spans):
-        out.append(text[position : span.start])
-        out.append(f"[REDACTED:{span.label}]")
-        position = span.end
-    out.append(text[position:])
-    return "".join(out)
+    return redact_segment(Segment(text, ()), spans)
 
 
 def redact_segment(segment: Segment, spans: Iterable[Span]) -> str:
-    """The segment's text redacted; JSON arguments are redacted leaf by leaf and stay JSON."""
-    view = json_view(segment.text) if segment.kind is Kind.TOOL_ARGUMENTS else None
-    if view is None:
-        return redact(segment.text, spans)
-    return _redact_json(segment.text, merge(view.whole(span) for span in merge(spans)))
-
-
-def _redact_json(raw: str, spans: Sequence[Span]) -> str:
-    """Replace only inside strings, and numbers as a whole; everything else keeps its bytes."""
-    out: list[str] = []
-    position = 0
-    for start, end, quoted in _leaves(raw):
-        hit = [s for s in spans if s.start < end and start < s.end]
-        if not hit:
-            continue
-        out.append(raw[position:start])
-        if quoted:
-            inside = [Span(max(s.start, start) - start, min(s.end, end) - start, s.label) for s in hit]
-            out.append(redact(raw[start:end], inside))
-        else:
-            out.append(f'"[REDACTED:{hit[0].label}]"')
-        position = end
-    out.append(raw[position:])
-    return "".join(out)
-
-
-def _leaves(raw: str) -> Iterable[tuple[int, int, bool]]:
-    """(start, end, quoted) of each string's inside and each number of a valid JSON text."""
-    position = 0
-    for string in _STRING.finditer(raw):
-        for number in _SCALAR.finditer(raw, position, string.start()):
-            yield number.start(), number.end(), False
-        yield string.start(1), string.end(1), True
-        position = string.end()
-    for number in _SCALAR.finditer(raw, position):
-        yield number.start(), number.end(), False
+    """The segment's text with each span replaced by ``[REDACTED:<label>]``."""
+    return apply(segment.text, edits(segment, spans, lambda span, _: f"[REDACTED:{span.label}]"))

@@ -3,18 +3,24 @@
 States and rules, before the machine:
 
 * *held* text is what was pushed and has not left. Its front part may be judged already.
-* At most one ``Check`` is outstanding. It covers all that is held at that moment. While it runs,
-  text goes on arriving and is held; the next check covers that too. So the number of checks follows
-  the judge's speed, not the answer's length.
+* At most one ``Check`` is outstanding. While it runs, text goes on arriving and is held; the next check
+  covers that too. So the number of checks follows the judge's speed, not the answer's length.
 * The close alone does not wait for it: what it does not cover is judged beside it, from ``overlap``
   characters before its end, and nothing leaves until both are settled. So the end of an answer waits
   for one check, not for two.
-* A check is asked for when ``window`` characters wait unjudged, or at the close.
+* A check is asked for when ``window`` characters wait unjudged (``first`` beyond the overlap, for the first
+  check of all), or at the close. It ends with a sentence, if one ends in the second half of what waits.
 * Text leaves when it was judged *and* lies more than ``overlap`` characters before the end of what
   was judged; the rest is read again by the next check. So whatever a check finds that is no longer
   than the overlap has not left, not even in part. At the close everything judged leaves.
-* A redaction that would be cut by that limit keeps the limit in front of it.
+* An unbroken run of characters at the end of what was judged stays whole, up to ``unbroken`` of them: a
+  key or an address that is still growing is found when it has grown.
+* Nothing is cut that belongs together: a redaction, a placeholder that is to be restored, or one that may
+  be coming, a grapheme cluster. The limit lies in front of it.
+* ``final_check``: the last check reads the whole channel again, from its start.
 * After a halt nothing leaves any more.
+* Release mode ``whole`` holds everything to the close. ``live`` holds nothing: checks run beside text that
+  has left, so a finding can only halt, and that is what a redaction does there too.
 
     push ──▶ held ──Check──▶ settle(pass | redact) ──Release──▶ out
                                 settle(block) ──Halt──▶ dropped
@@ -24,15 +30,58 @@ Always: released + held + dropped = pushed, in code points of the original text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+import re
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final, Protocol
 
 from guardrail.core.decision import Decision
+from guardrail.core.graphemes import boundary, window_end
 from guardrail.core.policy import Action
-from guardrail.core.redaction import Span, merge, redact
+from guardrail.core.redaction import Edit, Span, merge, redact
 
-__all__ = ["Check", "Command", "Halt", "Release", "StreamGuard"]
+__all__ = ["Check", "Command", "Halt", "Release", "ReleaseMode", "Restorer", "StreamGuard", "StreamRules"]
+
+_NEVER: Final = 1 << 62
+# White space, and the scripts that are written without it (Thai to Myanmar, Khmer, Chinese, Japanese).
+_BREAK: Final = re.compile("[\\s\u0e00-\u109f\u1780-\u17ff\u2e80-\uabff\uf900-\ufaff\U00020000-\U0003ffff]")
+
+
+class ReleaseMode(StrEnum):
+    """When text leaves: judged as a whole, judged in windows, or at once."""
+
+    WHOLE = "whole"
+    WINDOW = "window"
+    LIVE = "live"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRules:
+    """How text is held; sizes in code points.
+
+    ``first`` is how much text beyond the overlap asks for the first check; None: a window like any other.
+    ``max_held``, of one choice: past it, who drives its guards stops reading.
+    """
+
+    release: ReleaseMode = ReleaseMode.WINDOW
+    window: int = 400
+    overlap: int = 120
+    first: int | None = None
+    unbroken: int = 0
+    final_check: bool = False
+    max_held: int = 16_384
+
+
+class Restorer(Protocol):
+    """Knows placeholders; ``guardrail.core.vault.Vault`` is one."""
+
+    def restorations(self, text: str) -> list[Edit]:
+        """Where placeholders stand in the text."""
+        ...
+
+    def open_at(self, text: str) -> int:
+        """Where one that is not complete yet may begin at the text's end; its length if nowhere."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,33 +124,45 @@ _NOTHING: Final[list[Command]] = []
 class StreamGuard:
     """Holds one channel's text. Pure: text in, commands out; the caller makes the checks.
 
-    ``window`` and ``overlap`` are in code points. ``window=None`` holds everything to the close
-    (release mode ``whole``). ``preceding`` is text of the same channel that left before this guard.
+    ``whole``: hold everything to the close whatever the rules say. ``preceding`` is text of the same
+    channel that left before this guard. Places are counted from the channel's start.
     """
 
     __slots__ = (
-        "_closed", "_halted", "_held", "_judged", "_left", "_length", "_outstanding", "_overlap",
-        "_parts", "_preceding", "_spans", "_window",
+        "_arrived", "_base", "_closed", "_due", "_halted", "_judged", "_mode", "_outstanding", "_parts",
+        "_read_whole", "_released", "_restorer", "_rules", "_spans", "_text", "unjudged_released",
     )  # fmt: skip
 
-    def __init__(self, window: int | None, overlap: int, preceding: str = "") -> None:
-        self._window = window
-        self._overlap = overlap
-        self._preceding = preceding[-overlap:] if overlap else ""
-        self._held = ""
-        self._parts: list[str] = []
-        self._length = 0  # of _held and _parts together
-        self._left = 0  # characters that have left
-        self._judged = 0  # held characters that a settled check covered
+    def __init__(
+        self,
+        rules: StreamRules,
+        *,
+        whole: bool = False,
+        restorer: Restorer | None = None,
+        preceding: str = "",
+    ) -> None:
+        self._rules = rules
+        self._mode = ReleaseMode.WHOLE if whole else rules.release
+        self._restorer = restorer
+        self._text = preceding[-rules.overlap :] if rules.overlap else ""
+        self._base = -len(self._text)  # the place at which _text begins
+        self._parts: list[str] = []  # what was pushed behind it
+        self._arrived = 0
+        self._judged = 0  # up to here a settled check has read
+        self._released = 0
         self._outstanding: list[Check] = []
         self._spans: tuple[Span, ...] = ()
+        self._read_whole = 0  # up to here one check has read everything, from the start
         self._closed = False
         self._halted = False
+        self._due = self._next_due()
+        self.unjudged_released = 0
+        """Characters that left before a check of them was settled."""
 
     @property
     def held(self) -> int:
         """Characters that have arrived and not left."""
-        return self._length
+        return 0 if self._halted else self._arrived - self._released
 
     @property
     def checking(self) -> bool:
@@ -116,12 +177,12 @@ class StreamGuard:
     @property
     def finished(self) -> bool:
         """True once no more command can come."""
-        return self._halted or (self._closed and not self._outstanding and not self._length)
+        return self._halted or (self._closed and self._released == self._arrived and self._all_judged)
 
     @property
     def preceding(self) -> str:
         """The last characters that left, at most ``overlap`` of them."""
-        return self._preceding
+        return self._slice(self._released - self._rules.overlap, self._released)
 
     def push(self, text: str) -> list[Command]:
         """Take text that arrived. Raises ``ValueError`` after ``close``."""
@@ -130,10 +191,12 @@ class StreamGuard:
         if self._closed:
             raise ValueError("push after close")
         self._parts.append(text)
-        self._length += len(text)
-        if self._outstanding or self._window is None or self._length - self._judged < self._window:
+        self._arrived += len(text)
+        if self._mode is ReleaseMode.LIVE:
+            return self._advance()
+        if self._arrived < self._due or self._outstanding:
             return _NOTHING
-        return [self._check(0)]
+        return [self._next_check()]
 
     def close(self) -> list[Command]:
         """No more text will come."""
@@ -142,8 +205,15 @@ class StreamGuard:
         self._closed = True
         if not self._outstanding:
             return self._advance()
-        covered = self._end(self._outstanding[0])
-        return [self._check(max(0, covered - self._overlap))] if covered < self._length else _NOTHING
+        running = self._outstanding[0]
+        commands = self._let_go() if self._mode is ReleaseMode.LIVE else []
+        end = running.start + len(running.text)
+        if self._rules.final_check:
+            if end < self._arrived or running.start > 0:
+                commands.append(self._check(0, self._arrived))
+        elif end < self._arrived:
+            commands.append(self._check(max(0, end - self._rules.overlap), self._arrived))
+        return commands
 
     def settle(self, check: Check, decision: Decision) -> list[Command]:
         """An outstanding check was decided. Raises ``ValueError`` for one that is not outstanding."""
@@ -152,74 +222,139 @@ class StreamGuard:
         self._outstanding.remove(check)
         if self._halted:
             return _NOTHING
-        if decision.action is Action.BLOCK:
-            dropped, self._length, self._halted = self._length, 0, True
+        stops = Action.REDACT if self._mode is ReleaseMode.LIVE else Action.BLOCK
+        if decision.action >= stops:
+            dropped, self._halted = self.held, True
             self._parts.clear()
-            self._held = ""
+            self._text = ""
             return [Halt(decision, dropped)]
         if decision.redactions:
-            at = check.start - self._left
-            found = [
-                Span(at + span.start, at + span.end, span.label)
-                for redaction in decision.redactions
-                for span in redaction.spans
-            ]
-            self._spans = merge([*self._spans, *found])
-        self._judged = max(self._judged, self._end(check))
+            self._spans = merge([*self._spans, *self._found(check, decision)])
+        end = check.start + len(check.text)
+        self._judged = max(self._judged, end)
+        if not check.start:
+            self._read_whole = max(self._read_whole, end)
+        self._due = self._next_due()
         return _NOTHING if self._outstanding else self._advance()
 
-    def _end(self, check: Check) -> int:
-        """How many of the held characters lie before the end of the check's text."""
-        return check.start - self._left + len(check.text)
+    def _found(self, check: Check, decision: Decision) -> list[Span]:
+        """What is to be redacted, by place in the channel; of what has left in part, the rest."""
+        found = [span for redaction in decision.redactions for span in redaction.spans]
+        at = check.start
+        return [
+            replace(span, start=max(at + span.start, self._released), end=at + span.end)
+            for span in found
+            if at + span.end > self._released
+        ]
+
+    def _next_due(self) -> int:
+        """How much must have arrived for the next check."""
+        rules = self._rules
+        if self._mode is ReleaseMode.WHOLE:
+            return _NEVER
+        if self._judged or rules.first is None:
+            return self._judged + rules.window
+        return rules.first + (rules.overlap if self._mode is ReleaseMode.WINDOW else 0)
 
     def _advance(self) -> list[Command]:
         """Release what may leave, then ask for the next check if one is due."""
-        commands: list[Command] = []
-        limit = self._limit()
-        if limit > 0:
-            commands.append(self._release(limit))
-        waiting = self._length - self._judged
-        due = waiting > 0 if self._closed else self._window and waiting >= self._window
-        if due:
-            commands.append(self._check(0))
+        commands = self._let_go()
+        if self._outstanding:
+            return commands
+        if self._closed:
+            if not self._all_judged:
+                start = 0 if self._rules.final_check else self._restart()
+                commands.append(self._check(start, self._arrived))
+        elif self._arrived >= self._due:
+            commands.append(self._next_check())
         return commands
 
+    def _let_go(self) -> list[Command]:
+        limit = self._limit()
+        return [self._release(limit)] if limit > self._released else []
+
     def _limit(self) -> int:
-        if self._closed and self._judged == self._length:
-            return self._length
-        limit = self._judged - self._overlap
-        for span in self._spans:
-            if span.start < limit < span.end:
-                return span.start
+        """Up to which place text may leave."""
+        if self._mode is ReleaseMode.LIVE or (self._closed and self._all_judged):
+            limit = self._arrived
+        else:
+            limit = self._judged - max(self._rules.overlap, self._unbroken())
+        if self._closed and limit == self._arrived:
+            return limit
+        while limit > self._released and (before := self._uncut(limit)) < limit:
+            limit = before
         return limit
 
-    def _release(self, limit: int) -> Release:
-        self._join()
-        original, self._held = self._held[:limit], self._held[limit:]
-        self._left += limit
-        self._length -= limit
-        self._judged -= limit
-        spans: Sequence[Span] = ()
-        if self._spans:
-            spans = [span for span in self._spans if span.start < limit]
-            self._spans = tuple(
-                Span(s.start - limit, s.end - limit, s.label) for s in self._spans if s.start >= limit
-            )
-        if self._overlap:
-            self._preceding = (self._preceding + original)[-self._overlap :]
-        return Release(original, tuple(spans))
+    def _unbroken(self) -> int:
+        """The length of the run at the end of what was judged, in which something may be growing."""
+        most = self._rules.unbroken
+        if not most:
+            return 0
+        run = _BREAK.search(self._slice(self._judged - most, self._judged)[::-1])
+        return run.start() if run is not None else most
 
-    def _check(self, start: int) -> Check:
-        """Ask for all that is held from ``start`` on."""
+    @property
+    def _all_judged(self) -> bool:
+        read = self._read_whole if self._rules.final_check else self._judged
+        return read == self._arrived and not self._outstanding
+
+    def _uncut(self, limit: int) -> int:
+        """``limit``, or the start of what it cuts in two."""
+        first = last = 0  # of spans that touch: a long match may come in several
+        for span in self._spans:
+            first, last = (first if span.start == last else span.start), span.end
+            if first < limit < last:
+                limit = first
+                break
         self._join()
-        preceding = self._preceding
-        if start and self._overlap:
-            preceding = (preceding + self._held[:start])[-self._overlap :]
-        check = Check(self._held[start:], preceding, self._left + start)
+        if self._restorer is not None:
+            held = self._slice(self._released, self._arrived)
+            if not self._closed:
+                limit = min(limit, self._released + self._restorer.open_at(held))
+            for edit in self._restorer.restorations(held):
+                if self._released + edit.start < limit < self._released + edit.end:
+                    limit = self._released + edit.start
+        return self._base + boundary(self._text, limit - self._base)
+
+    def _release(self, limit: int) -> Release:
+        start = self._released
+        original = self._slice(start, limit)
+        spans: tuple[Span, ...] = ()
+        if self._spans:
+            spans = tuple(
+                replace(s, start=s.start - start, end=s.end - start) for s in self._spans if s.start < limit
+            )
+            self._spans = tuple(s for s in self._spans if s.start >= limit)
+        self.unjudged_released += limit - max(start, min(self._judged, limit))
+        self._released = limit
+        kept = self._restart() - self._rules.overlap  # what will be read again, and before it as context
+        if kept > self._base and not self._rules.final_check:
+            self._text, self._base = self._text[kept - self._base :], kept
+        return Release(original, spans)
+
+    def _restart(self) -> int:
+        """Where the next check begins: with all that is held, and the overlap."""
+        return max(0, min(self._released, self._judged - self._rules.overlap))
+
+    def _next_check(self) -> Check:
+        self._join()
+        waiting = self._arrived - self._judged
+        least = max(self._judged + waiting // 2, self._released + self._rules.overlap + 1)
+        end = self._base + window_end(self._text, least - self._base)
+        return self._check(self._restart(), end if end > self._judged else self._arrived)
+
+    def _check(self, start: int, end: int) -> Check:
+        """Ask for the text from ``start`` to ``end``."""
+        self._join()
+        check = Check(self._slice(start, end), self._slice(start - self._rules.overlap, start), start)
         self._outstanding.append(check)
         return check
 
+    def _slice(self, start: int, end: int) -> str:
+        self._join()
+        return self._text[max(0, start - self._base) : max(0, end - self._base)]
+
     def _join(self) -> None:
         if self._parts:
-            self._held += "".join(self._parts)
+            self._text += "".join(self._parts)
             self._parts.clear()

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
 from guardrail.detectors import (
+    encodings,
     injection_phrases,
     injection_tokens,
+    pii_address,
+    pii_bank_routing,
+    pii_birth_date,
+    pii_crypto,
+    pii_documents,
     pii_email,
     pii_ip,
+    pii_mac,
+    pii_national_id,
     pii_numbers,
     pii_phone,
     secret_assignment,
     secret_blocks,
+    secret_headers,
     secret_keys,
     unicode_confusables,
     unicode_hidden,
 )
-from guardrail.detectors.detector import Detector, Triggered
-from guardrail.detectors.folding import fold
+from guardrail.detectors.detector import Detector, Triggered, tidy
+from guardrail.detectors.folding import forms
 from guardrail.detectors.patterns import Patterns
 from guardrail.errors import ConfigError
 
@@ -37,11 +46,20 @@ _ENTRIES: Final = {
         pii_numbers.IBAN,
         pii_numbers.US_SSN,
         pii_ip.IP,
+        pii_mac.MAC,
+        pii_address.ADDRESS,
+        pii_birth_date.BIRTH_DATE,
+        pii_national_id.NATIONAL_ID,
+        pii_documents.PASSPORT,
+        pii_documents.DRIVING_LICENCE,
+        pii_bank_routing.BANK_ROUTING,
+        pii_crypto.CRYPTO,
         secret_keys.PROVIDER_KEY,
         secret_blocks.PRIVATE_KEY,
         secret_blocks.JWT,
         secret_blocks.CONNECTION_STRING,
         secret_assignment.ASSIGNMENT,
+        secret_headers.HEADER,
         unicode_hidden.INVISIBLE,
         unicode_hidden.BIDI,
         unicode_hidden.TAGS,
@@ -62,14 +80,41 @@ DETECTORS: Final[Mapping[str, Detector]] = MappingProxyType(
 def find_all(names: Iterable[str], text: str) -> list[tuple[str, int, int]]:
     """(detector's name, start, end) of all that the named detectors find, in the text's order.
 
-    Offsets are code points; spans of different detectors may overlap. Text in which nothing is
-    found costs one pass, or two when it is not ASCII. Raises ``ConfigError`` for an unknown name.
+    Encoded text is looked through as well (see ``encodings``), by all but ``unicode.*``. Offsets are
+    code points; spans of different detectors may overlap. Text in which nothing is found costs one
+    pass; when it is not ASCII, one for each of its forms. Raises ``ConfigError`` for an unknown name.
     """
-    suspects = _pre_pass(tuple(names)).suspects(text)
-    if not suspects:
-        return []
-    found = [(one.name, start, end) for one in suspects for start, end in one.find(text)]
+    spans: dict[str, list[tuple[int, int]]] = {}
+    for name, start, end in _search(tuple(names), text, encodings.DEPTH):
+        spans.setdefault(name, []).append((start, end))
+    found = [
+        (name, start, end)
+        for name, some in spans.items()
+        for start, end in tidy(some, max(DETECTORS[name].longest, encodings.LONGEST))
+    ]
     return sorted(found, key=lambda hit: (hit[1], hit[2], hit[0]))
+
+
+def _search(
+    names: tuple[str, ...], text: str, depth: int, done: frozenset[int] = frozenset()
+) -> Iterator[tuple[str, int, int]]:
+    """What is found in a text and, to a depth, in what is encoded there; in no order.
+
+    ``done``: the kinds of layers that are not to be looked through again.
+    """
+    pre_pass = _pre_pass(names)
+    suspects, kinds = pre_pass.suspects(text)
+    for one in suspects:
+        for start, end in one.find(text):
+            yield one.name, start, end
+    if not depth:
+        return
+    for kind, layer in encodings.layers(text, kinds - done):
+        once = done | encodings.ONCE.intersection((kind,))
+        hits = [*_search(pre_pass.inside, layer.text, depth - 1, once)]
+        places = layer.back([(start, end) for _, start, end in hits])
+        for (name, _, _), (start, end) in zip(hits, places, strict=True):
+            yield name, start, end
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,38 +125,52 @@ class _Screen:
     triggers: Patterns
 
     @classmethod
-    def of(cls, entries: Iterable[Triggered]) -> _Screen:
+    def of(cls, entries: Iterable[Triggered], signs: Iterable[str] = ()) -> _Screen:
+        """The screen of these entries and, behind them, of the signs of layers."""
         kept = tuple(entries)
-        return cls(tuple(e.detector for e in kept), Patterns([e.trigger for e in kept]))
+        return cls(tuple(e.detector for e in kept), Patterns([*(e.trigger for e in kept), *signs]))
 
-    def suspects(self, text: str) -> list[Detector]:
-        return [self.detectors[hit] for hit in self.triggers.hits(text)]
+    def suspects(self, text: str) -> tuple[list[Detector], frozenset[int]]:
+        """The detectors that may find something, and the kinds of layers that there may be."""
+        hits = self.triggers.hits(text)
+        size = len(self.detectors)
+        kinds = frozenset(hit - size for hit in hits if hit >= size)
+        return [self.detectors[hit] for hit in hits if hit < size], kinds
 
 
 @dataclass(frozen=True, slots=True)
 class _PrePass:
-    """The screens of one choice of detectors: ASCII text is its own folded form."""
+    """The screens of one choice of detectors: ASCII text is its own folded form.
+
+    ``inside``: those of them that look through what is encoded.
+    """
 
     ascii: _Screen
     raw: _Screen
     folded: _Screen
+    inside: tuple[str, ...]
 
-    def suspects(self, text: str) -> list[Detector]:
+    def suspects(self, text: str) -> tuple[list[Detector], frozenset[int]]:
+        """As of a screen."""
         if text.isascii():
             return self.ascii.suspects(text)
-        suspects = self.raw.suspects(text)
+        suspects, kinds = self.raw.suspects(text)
         if self.folded.detectors:
-            suspects += self.folded.suspects(fold(text))
-        return suspects
+            hits = [one for form in forms(text) for one in self.folded.suspects(form)[0]]
+            suspects += dict.fromkeys(hits)
+        return suspects, kinds
 
 
 @lru_cache(maxsize=64)
 def _pre_pass(names: tuple[str, ...]) -> _PrePass:
     entries = [_entry(name) for name in dict.fromkeys(names)]
+    inside = tuple(entry.detector.name for entry in entries if entry.inside)
+    signs = encodings.SIGNS if inside else ()
     return _PrePass(
-        ascii=_Screen.of(entry for entry in entries if not entry.beyond_ascii),
-        raw=_Screen.of(entry for entry in entries if not entry.folded),
+        ascii=_Screen.of((entry for entry in entries if not entry.beyond_ascii), signs),
+        raw=_Screen.of((entry for entry in entries if not entry.folded), signs),
         folded=_Screen.of(entry for entry in entries if entry.folded),
+        inside=inside,
     )
 
 

@@ -40,13 +40,15 @@ class Triggered:
     """A detector with the cheap RE2 pattern without which it can find nothing.
 
     ``folded``: the pattern is meant for the folded copy of a text (see ``folding``).
-    ``beyond_ascii``: the detector finds nothing in pure-ASCII text.
+    ``beyond_ascii``: the detector finds nothing in pure-ASCII text. ``inside``: what is encoded in
+    the text is looked through as well (see ``encodings``).
     """
 
     detector: Detector
     trigger: str
     folded: bool = False
     beyond_ascii: bool = False
+    inside: bool = True
 
 
 def tidy(spans: Iterable[tuple[int, int]], longest: int) -> list[tuple[int, int]]:

@@ -4,7 +4,14 @@ Each character is folded by itself: NFKD without combining marks, then NFC (so t
 whole); default-ignorable characters (Unicode's DerivedCoreProperties: zero-width, bidi controls,
 tags, variation selectors, fillers) vanish; curly quotes become straight and white space a space.
 ASCII text is its own folded form. Case is left to the patterns, which ignore it.
+
+Letters of other scripts that pass for Latin ones (Unicode TR39) are words of their own language as
+often as a disguise, so a text that holds any has a second form, its skeleton, with these replaced.
+Both forms are looked through, and both have the same offsets.
 """
+
+# Letters that pass for others are what these tables are made of.
+# ruff: noqa: RUF001
 
 from __future__ import annotations
 
@@ -14,13 +21,14 @@ from collections.abc import Iterable
 from typing import Final
 
 from guardrail.core.redaction import View
+from guardrail.detectors.patterns import Patterns
 
-__all__ = ["fold", "unfold"]
+__all__ = ["fold", "folded_spans", "forms", "unfold"]
 
 # Letters that NFKD leaves alone though readers take them for ASCII ones (Unicode TR39 confusables
 # and the usual transliterations), quotes, and the fillers of category Lo.
 _SAME: Final = {
-    **dict(zip("‘’‚‛“”„‟«»´", '\'\'\'\'""""""\'', strict=True)),  # noqa: RUF001
+    **dict(zip("‘’‚‛“”„‟«»´", '\'\'\'\'""""""\'', strict=True)),
     **dict(zip("øØłŁđĐıħĦ", "oOlLdDihH", strict=True)),
     "ß": "ss",
     "ẞ": "SS",
@@ -30,6 +38,30 @@ _SAME: Final = {
     "Œ": "OE",
     **dict.fromkeys("\u115f\u1160\u3164\uffa0", ""),
 }
+# What passes for a Latin letter in common typefaces, after folding, one for one: TR39's confusables.txt
+# as far as it concerns these scripts, and the letters whose small form is that of a Latin capital.
+_CAPITALS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_PAIRS: Final = (
+    # Cyrillic
+    ("авеһіјкӏмнорԛѕтуѵԝхгԁсԍп", "abehijklmhopqstyvwxrdcgn"),
+    ("АВЕНІЈКМОРԚЅТУѴԜХСԌҮ", "ABEHIJKMOPQSTYVWXCGY"),
+    # Greek
+    ("αβγεηικνορτυχωϲϳ", "abyenikvoptuxwcj"),
+    ("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧϹ", "ABEZHIKMNOPTYXC"),
+    # Armenian
+    ("հոօսցզյ", "hnougqj"),
+    ("ՍՕՏԼ", "UOSL"),
+    # Cherokee
+    ("ᎪᏴᏟᎠᎬᏀᎻᎥᎫᏦᏞᎷᏢᏒᏚᎢᏙᎳᎩᏃ", "ABCDEGHiJKLMPRSTVWYZ"),
+    # Lisu
+    ("ꓮꓐꓚꓓꓰꓝꓖꓧꓲꓙꓗꓡꓟꓠꓳꓑꓣꓢꓔꓴꓦꓪꓫꓬꓜ", "ABCDEFGHIJKLMNOPRSTUVWXYZ"),
+    # Small capitals and their like
+    ("ᴀʙᴄᴅᴇꜰɢʜɪᴊᴋʟᴍɴᴏᴘʀꜱᴛᴜᴠᴡʏᴢɑɡɩʋ", "abcdefghijklmnoprstuvwyzagiv"),
+    # Letters in black circles and squares, regional indicators
+    *(("".join(map(chr, range(a, a + 26))), _CAPITALS) for a in (0x1F150, 0x1F170, 0x1F1E6)),
+)
+_LATIN: Final = {ord(a): b for alike, latin in _PAIRS for a, b in zip(alike, latin, strict=True)}
+_ALIKE: Final = re.compile(f"[{''.join(map(chr, _LATIN))}]+")
 _DROPPED: Final = frozenset(("Mn", "Cf"))
 _CACHED: Final = 20_000
 _BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
@@ -67,6 +99,21 @@ def fold(text: str) -> str:
     if text.isascii():
         return text
     return _BEYOND_ASCII.sub(lambda run: run[0].translate(_TABLE), text)
+
+
+def forms(text: str) -> tuple[str, ...]:
+    """The folded text and, when letters in it pass for Latin ones, its skeleton; the offsets agree."""
+    folded = fold(text)
+    if folded.isascii() or _ALIKE.search(folded) is None:
+        return (folded,)
+    return folded, _ALIKE.sub(lambda run: run[0].translate(_LATIN), folded)
+
+
+def folded_spans(patterns: Patterns, text: str) -> list[tuple[int, int, int]]:
+    """(index of the pattern, start, end) of every match in a form of a text, as spans of the text."""
+    found = dict.fromkeys(hit for form in forms(text) for hit in patterns.spans(form))
+    places = unfold(text, [(start, end) for _, start, end in found])
+    return [(index, *place) for (index, _, _), place in zip(found, places, strict=True)]
 
 
 def unfold(text: str, spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

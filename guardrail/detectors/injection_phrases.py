@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from guardrail.detectors.detector import Detector, Triggered, tidy
-from guardrail.detectors.folding import fold, unfold
+from guardrail.detectors.folding import folded_spans
 from guardrail.detectors.patterns import Patterns
 
 __all__ = ["OVERRIDE", "PERSONA", "PROMPT_LEAK"]
@@ -137,8 +137,7 @@ def _finder(patterns: tuple[str, ...]) -> Callable[[str], list[tuple[int, int]]]
     compiled = Patterns(patterns)
 
     def find(text: str) -> list[tuple[int, int]]:
-        found = [(start, end) for _, start, end in compiled.spans(fold(text))]
-        return tidy(unfold(text, found), _LONGEST)
+        return tidy(((start, end) for _, start, end in folded_spans(compiled, text)), _LONGEST)
 
     return find
 

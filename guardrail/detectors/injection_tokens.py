@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from guardrail.detectors.detector import Detector, Triggered, tidy
-from guardrail.detectors.folding import fold, unfold
+from guardrail.detectors.folding import folded_spans
 from guardrail.detectors.patterns import Patterns
 
 __all__ = ["SPECIAL_TOKENS", "find_special_tokens"]
@@ -42,8 +42,7 @@ _PATTERNS: Final = Patterns(
 
 def find_special_tokens(text: str) -> list[tuple[int, int]]:
     """Spans of control tokens and of what looks like one, such as ``<|start|>`` in full width."""
-    found = [(start, end) for _, start, end in _PATTERNS.spans(fold(text))]
-    return tidy(unfold(text, found), _LONGEST)
+    return tidy(((start, end) for _, start, end in folded_spans(_PATTERNS, text)), _LONGEST)
 
 
 SPECIAL_TOKENS: Final = Triggered(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from guardrail.core.redaction import Span
-from guardrail.detectors.folding import fold, unfold
+from guardrail.detectors.folding import fold, folded_spans
 from guardrail.detectors.patterns import Patterns, fault
 from guardrail.errors import PolicyError
 
@@ -36,7 +36,8 @@ class PhraseRules:
 
     A plain space stands for any run of white space; in a character class, after a backslash and
     between ``\Q`` and ``\E`` it stays as written. A match neither begins nor ends inside a word.
-    Pattern and text are folded alike (see ``folding``). Raises ``PolicyError`` naming the pattern
+    Pattern and text are folded alike, and the text's look-alikes of Latin letters are seen through
+    (see ``folding``). Raises ``PolicyError`` naming the pattern
     that RE2 does not accept.
     """
 
@@ -52,12 +53,8 @@ class PhraseRules:
 
     def find(self, text: str) -> list[Span]:
         """Every match as a span of the original text, sorted; different labels may overlap."""
-        found = self._patterns.spans(fold(text))
-        ranges = unfold(text, [(start, end) for _, start, end in found])
-        return sorted(
-            Span(start, end, self._labels[index])
-            for (index, _, _), (start, end) in zip(found, ranges, strict=True)
-        )
+        found = folded_spans(self._patterns, text)
+        return sorted({Span(start, end, self._labels[index]) for index, start, end in found})
 
 
 def _body(pattern: str) -> str:

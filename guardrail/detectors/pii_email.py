@@ -20,8 +20,9 @@ _ADDRESS: Final = (
     r"(?:xn--[a-z0-9\-]{2,59}|[A-Za-z]{2,24}))(?:[^A-Za-z0-9]|$)"
 )
 _PATTERNS: Final = Patterns([_ADDRESS])
-# "icon@2x.png" names a picture for dense screens; none of these is a top-level domain.
-_FILES: Final = frozenset(("css", "gif", "jpeg", "jpg", "js", "json", "png", "svg", "ts", "webp"))
+# "icon@2x.png" names a picture for dense screens, "name@domain.tld" shows the form: none of these is a
+# top-level domain.
+_NO_DOMAINS: Final = frozenset(("css", "gif", "jpeg", "jpg", "js", "json", "png", "svg", "tld", "ts", "webp"))
 
 
 def find_email(text: str) -> list[tuple[int, int]]:
@@ -29,11 +30,11 @@ def find_email(text: str) -> list[tuple[int, int]]:
     spans = []
     for _, start, end in _PATTERNS.spans(text):
         address = text[start:end]
-        is_file = address.rpartition(".")[2].lower() in _FILES
+        is_other = address.rpartition(".")[2].lower() in _NO_DOMAINS
         is_remote = address.startswith("git@") and text[end : end + 1] == ":"
-        if end - start <= _LONGEST and not is_file and not is_remote:
+        if end - start <= _LONGEST and not is_other and not is_remote:
             spans.append((start, end))
     return tidy(spans, _LONGEST)
 
 
-EMAIL: Final = Triggered(Detector("pii.email", find_email, _LONGEST), "@")
+EMAIL: Final = Triggered(Detector("pii.email", find_email, _LONGEST, unbroken=True), "@")

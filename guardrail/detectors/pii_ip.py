@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from typing import Final
 
 from guardrail.detectors.detector import Detector, Triggered, tidy
@@ -25,21 +25,27 @@ _V6: Final = (
     r"(?:$|[^\w:]|:(?:[^\w:]|$))"
 )
 _PATTERNS: Final = Patterns([_V4, _V6])
+# RFC 1918; and RFC 3927's addresses of hosts that got none.
+_PRIVATE: Final = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16")))
 _VERSION: Final = re.compile(
-    r"(?:\bv|version|release|build|firmware|section|chapter|§|[=<>~!]=)[.:]? ?\Z", re.IGNORECASE
+    r"(?:\bv|version|release|build|firmware|section|chapter|§|[=<>~!]=)[.:]? ?\Z"
+    r"|(?:up|down)grad[a-z]{1,3} (?:from )?(?:[0-9.]{5,15} )?(?:to )?\Z",
+    re.IGNORECASE,
 )
+_VERSION_REACH: Final = 40  # code points before a number; the longest that the expression reads
 
 
 def find_ip(text: str) -> list[tuple[int, int]]:
     """Spans of IPv4 and IPv6 addresses that may be someone's.
 
     Not loopback, unspecified, multicast, nor IPv4's reserved block (RFC 6890), which holds netmasks
-    and the broadcast address; not the numbers of versions and sections, which the word before tells.
+    and the broadcast address; not IPv4's private networks, where everybody has the same addresses; not
+    the numbers of versions and sections, which the word before tells.
     """
     spans = [
         (start, end)
         for _, start, end in _PATTERNS.spans(text)
-        if _is_host(text[start:end]) and not _VERSION.search(text, max(0, start - 12), start)
+        if _is_host(text[start:end]) and not _VERSION.search(text, max(0, start - _VERSION_REACH), start)
     ]
     return tidy(spans, _LONGEST)
 
@@ -49,11 +55,12 @@ def _is_host(written: str) -> bool:
         address: IPv4Address | IPv6Address = ip_address(written)
     except ValueError:
         return False
-    is_reserved = isinstance(address, IPv4Address) and address.is_reserved
-    return not (address.is_loopback or address.is_unspecified or address.is_multicast or is_reserved)
+    if isinstance(address, IPv4Address) and (address.is_reserved or any(address in one for one in _PRIVATE)):
+        return False
+    return not (address.is_loopback or address.is_unspecified or address.is_multicast)
 
 
 IP: Final = Triggered(
-    Detector("pii.ip", find_ip, _LONGEST),
+    Detector("pii.ip", find_ip, _LONGEST, unbroken=True),
     r"(?i)\d\.\d{1,3}\.\d{1,3}\.\d|[0-9a-f]{4}:(?:[0-9a-f]{0,4}:|:)|[0-9a-f]:[0-9a-f]{1,4}:[0-9a-f]{1,4}:[0-9a-f]",
 )

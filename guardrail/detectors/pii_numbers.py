@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 from stdnum import iban, luhn, numdb
@@ -12,11 +12,12 @@ from stdnum.us import ssn
 
 from guardrail.detectors.detector import Detector, Triggered, tidy
 from guardrail.detectors.patterns import Patterns
+from guardrail.detectors.pii_context import behind
 
 __all__ = ["CARD", "IBAN", "US_SSN", "find_card", "find_iban", "find_us_ssn"]
 
 # (first and last prefix, lengths), from the issuers' published ranges (ISO/IEC 7812-1): Visa,
-# Mastercard, American Express, Discover, JCB, Diners Club, UnionPay, Maestro.
+# Mastercard, American Express, Discover, JCB, Diners Club, UnionPay, Maestro, Mir, Troy.
 _ISSUERS: Final = (
     ("4", "4", (13, 16, 19)),
     ("51", "55", (16,)),
@@ -32,10 +33,12 @@ _ISSUERS: Final = (
     ("36", "36", (14, 16, 19)),
     ("38", "39", (14, 16, 19)),
     ("62", "62", (16, 17, 18, 19)),
-    ("5018", "5018", (13, 14, 15, 16, 17, 18, 19)),
-    ("5020", "5020", (13, 14, 15, 16, 17, 18, 19)),
-    ("6759", "6759", (13, 14, 15, 16, 17, 18, 19)),
-    ("6761", "6763", (13, 14, 15, 16, 17, 18, 19)),
+    ("5018", "5018", (12, 13, 14, 15, 16, 17, 18, 19)),
+    ("5020", "5020", (12, 13, 14, 15, 16, 17, 18, 19)),
+    ("6759", "6759", (12, 13, 14, 15, 16, 17, 18, 19)),
+    ("6761", "6763", (12, 13, 14, 15, 16, 17, 18, 19)),
+    ("2200", "2204", (16, 17, 18, 19)),
+    ("9792", "9792", (16,)),
 )
 _MOST_GROUPS: Final = 6  # 19 digits in groups of three or more
 _LONGEST_CARD: Final = 19 + _MOST_GROUPS - 1
@@ -47,11 +50,16 @@ _DIGITS: Final = Patterns([r"(?:^|[^\w.]|[^\d]\.)(\d{3,}(?:[ \-]\d{3,})*)(?:\W|$
 _GROUP: Final = re.compile(r"[0-9]+")
 # Country, check digits, and at least eleven more (Norway's is the shortest, 15 in all).
 _IBAN_HEAD: Final = Patterns([r"(?i)\b([a-z]{2}\d{2})(?:[ \-]?[a-z0-9]){11}"])
-_SSN: Final = Patterns([r"(?:^|[^\w\-])(\d{3}-\d\d-\d{4}|\d{3} \d\d \d{4})(?:$|[^\w\-])"])
+_SSN: Final = Patterns(
+    [
+        r"(?:^|[^\w\-])(\d{3}-\d\d-\d{4}|\d{3} \d\d \d{4})(?:$|[^\w\-])",
+        behind(r"ssn|social security(?: card)?", r"\d{3}[ .\-]?\d\d[ .\-]?\d{4}"),
+    ]
+)
 
 
 def find_card(text: str) -> list[tuple[int, int]]:
-    """Spans of card numbers: 13-19 digits, a known issuer's prefix and length, Luhn's check."""
+    """Spans of card numbers: 12-19 digits, a known issuer's prefix and length, Luhn's check."""
     spans: list[tuple[int, int]] = []
     for _, start, end in _DIGITS.spans(text):
         groups = [match.span() for match in _GROUP.finditer(text, start, end)]
@@ -68,16 +76,17 @@ def _cards(text: str, groups: list[tuple[int, int]]) -> Iterator[tuple[int, int]
             digits += text[group_start:end]
             if len(digits) > 19:
                 break
-            if _is_issued(digits) and luhn.is_valid(digits):
+            if len(digits) in _lengths(digits[:4]) and luhn.is_valid(digits):
                 card = (start, end)
         if card is not None:
             yield card
 
 
-def _is_issued(digits: str) -> bool:
-    return any(
-        len(digits) in lengths and low <= digits[: len(low)] <= high for low, high, lengths in _ISSUERS
-    )
+@lru_cache(maxsize=10_000)
+def _lengths(prefix: str) -> frozenset[int]:
+    """The lengths of the cards that begin with these four digits."""
+    issued = (lengths for low, high, lengths in _ISSUERS if low <= prefix[: len(low)] <= high)
+    return frozenset().union(*issued)
 
 
 def find_iban(text: str) -> list[tuple[int, int]]:
@@ -112,17 +121,20 @@ def _iban_end(text: str, start: int, length: int) -> int | None:
 
 
 def find_us_ssn(text: str) -> list[tuple[int, int]]:
-    """Spans of social security numbers written with separators and in a range that SSA assigns."""
+    """Spans of social security numbers: written with separators and in a range that SSA assigns.
+
+    Behind their name in any form and range, but for zeros, which show the form.
+    """
     spans = [
         (start, end)
-        for _, start, end in _SSN.spans(text)
-        if ssn.is_valid(text[start:end].replace(" ", "-"))
+        for index, start, end in _SSN.spans(text)
+        if (text[start:end].strip("0 .-") if index else ssn.is_valid(text[start:end].replace(" ", "-")))
     ]
     return tidy(spans, _LONGEST_SSN)
 
 
-CARD: Final = Triggered(Detector("pii.card", find_card, _LONGEST_CARD), r"\d(?:[ \-]?\d){12}")
+CARD: Final = Triggered(Detector("pii.card", find_card, _LONGEST_CARD), r"\d(?:[ \-]?\d){11}")
 IBAN: Final = Triggered(
     Detector("pii.iban", find_iban, _LONGEST_IBAN), r"(?i)\b[a-z]{2}\d\d[ \-]?[a-z0-9]{2}"
 )
-US_SSN: Final = Triggered(Detector("pii.us_ssn", find_us_ssn, _LONGEST_SSN), r"\d{3}[ \-]\d\d[ \-]\d{4}")
+US_SSN: Final = Triggered(Detector("pii.us_ssn", find_us_ssn, _LONGEST_SSN), r"\d{3}[ .\-]?\d\d[ .\-]?\d{4}")

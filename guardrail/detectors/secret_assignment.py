@@ -21,14 +21,30 @@ _NAME: Final = (
     r"|private[_\-]?key|encryption[_\-]?key|signing[_\-]?key|credentials?)"
     r"(?:[_\-]?(?:access[_\-]?)?(?:key|value|token))?(?:[_\-](?:prod|production|dev|staging|live|test))?"
 )
-_SET: Final = r"[\"'\]]{0,2}\s{0,4}(?::\s?[A-Za-z]{1,12}\s{0,2}=|=>|:=|={1,3}|:)\s{0,4}"
+# The quotes may be escaped, as in JSON inside JSON.
+_QUOTE: Final = r"\\{0,3}[\"'`]"
+_SET: Final = r"(?:\\{0,3}[\"'`\]]){0,2}\s{0,4}(?::\s?[A-Za-z]{1,12}\s{0,2}=|=>|:=|\?=|={1,3}|:|,)\s{0,4}"
+# In sentences: "the password of the ticket system is ...", in the languages of the evaluation data.
+_TOLD_NAME: Final = (
+    r"(?i)(?:pass(?:word|phrase|code|wort)|api[ \-]?key|(?:access|api) token|kennwort|mot de passe"
+    r"|contrase(?:n|ñ)a|пароль\p{Cyrillic}{0,2}|كلمة (?:ال)?(?:مرور|سر)|पासवर्ड|পাসওয়ার্ড)"
+)
+_TOLD: Final = (
+    r"(?:\s[\pL\pM'’]{1,16}){0,6}?\s?(?:\s(?:is|was|ist|lautet|est|es|है|হল|هي)|[:：]|\s[—-]\s)\s{0,2}"  # noqa: RUF001
+)
+_TOLD_CJK: Final = r"(?i)(?:密[码碼]|口令|パスワード)[\pL\s]{0,6}?(?:[是为為はが:：]|设为|設為)\s{0,2}"  # noqa: RUF001
+# Printable ASCII without quotes and backslash, and the letters of Latin-1 and Latin Extended.
+_CHAR: Final = r"[!#-&(-\[\]-_a-~\x{A1}-\x{24F}]"
+_LAST: Final = r"[#-&*-+\-/-9=@-Z^_a-z|~\x{C0}-\x{24F}]"
 _PATTERNS: Final = Patterns(
     [
-        _NAME + _SET + r"""[a-z]{0,2}"([^"\s]{8,200})\"""",
-        _NAME + _SET + r"""[a-z]{0,2}'([^'\s]{8,200})'""",
-        _NAME + _SET + r"""([A-Za-z0-9+/=_.~!@#$%^*:\-]{8,200})(?:[\s"'`,;&)\]}<]|$)""",
+        rf"{_NAME}{_SET}[a-z]{{0,2}}{_QUOTE}({_CHAR}{{8,200}}){_QUOTE}",
+        rf"{_TOLD_NAME}{_TOLD}(?:{_QUOTE})?({_CHAR}{{7,64}}{_LAST})",
+        rf"{_TOLD_CJK}(?:{_QUOTE}|[「“])?({_CHAR}{{7,64}}{_LAST})",
+        rf"""{_NAME}{_SET}([A-Za-z0-9+/=_.~!@#$%^*:\-]{{8,200}})(?:[\s"'`,;&)\]}}<\\]|$)""",
     ]
 )
+_BARE: Final = 3
 _IDENTIFIER: Final = Patterns([r"^[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)+$"])
 # Shannon's entropy of the value's own characters, in bits a character. English words lie near 2.5
 # to 3, random hexadecimal of 32 digits near 3.6, random base 64 of 40 near 4.6. What carries no
@@ -48,7 +64,7 @@ def find_assignment(text: str) -> list[tuple[int, int]]:
     spans = [
         (start, end)
         for index, start, end in _PATTERNS.spans(text)
-        if _is_secret(text[start:end], _QUOTED_BITS if index < 2 else _BARE_BITS)
+        if _is_secret(text[start:end], _BARE_BITS if index == _BARE else _QUOTED_BITS)
     ]
     return tidy(spans, _LONGEST)
 
@@ -65,5 +81,6 @@ def _is_secret(value: str, bits: float) -> bool:
 
 
 ASSIGNMENT: Final = Triggered(
-    Detector("secrets.assignment", find_assignment, _LONGEST), _NAME + r"[\"'\]]{0,2}\s{0,4}(?:=|:)"
+    Detector("secrets.assignment", find_assignment, _LONGEST, unbroken=True),
+    rf"{_NAME}(?:\\{{0,3}}[\"'`\]]){{0,2}}\s{{0,4}}(?:=|:|\?=|,)|{_TOLD_NAME}|{_TOLD_CJK}",
 )

@@ -22,7 +22,10 @@ __all__ = [
 # An RSA key of 4,096 bits, the largest in common use, takes 3,272 characters. Longer blocks are
 # found as well and reported in several spans that touch.
 _LONGEST_KEY: Final = 4_096
-_LONGEST_JWT: Final = 2_048
+# What may stand before a key is told by its beginning: the label, four header lines, the line ends
+# and the first 16 characters of base 64.
+_HELD_KEY: Final = 600
+_LONGEST_JWT: Final = 4_096  # what identity providers with many claims issue
 _LONGEST_URL: Final = 600
 
 # RFC 7468 section 2, RFC 4716 and OpenPGP's armor (RFC 9580 section 6.2): a label, perhaps header
@@ -47,6 +50,20 @@ _URLS: Final = Patterns(
     [
         r"\b([A-Za-z][A-Za-z0-9+.\-]{1,30}://[^\s:/@\"'<>]{0,64}:[^\s/@\"'<>]{3,200}"
         r"@[A-Za-z0-9\[][A-Za-z0-9.:_\-\]]{0,255})"
+    ]
+)
+
+# ODBC, OLE DB, ADO.NET, JDBC for SQL Server: "name=value" pairs, set apart by semicolons. A password
+# counts where a server, a database or a user is named in the same line, before or behind it.
+_PAIR: Final = (
+    r"(?:server|data source|host(?:name)?|address|addr|initial catalog|database(?:name)?|dbname|dsn"
+    r"|provider|driver|user(?:[ _]?id|name)?|uid|endpoint)\s?=\s?[^;\r\n\"']{1,120};"
+)
+_VALUE: Final = r"(?:password|pwd)\s?=\s?([^\s;\"'<>{}]{3,128})"
+_PAIRS: Final = Patterns(
+    [
+        rf"(?i)\b{_PAIR}(?:[^\r\n\"']{{0,200}}[;\s])?{_VALUE}(?:[;\"'\s]|$)",
+        rf"(?i)\b{_VALUE};(?:[^\r\n\"']{{0,200}}[;\s])?{_PAIR[:-1]}",
     ]
 )
 
@@ -75,8 +92,15 @@ def _is_header(encoded: str) -> bool:
 
 
 def find_connection_string(text: str) -> list[tuple[int, int]]:
-    """Spans of ``scheme://user:password@host`` whose password is not a mere placeholder."""
-    spans = []
+    """Spans of connection strings whose password is not a mere placeholder.
+
+    Of ``scheme://user:password@host`` the whole, of ``Server=...;Password=...;`` the password.
+    """
+    spans = [
+        (start, end)
+        for _, start, end in _PAIRS.spans(text)
+        if not is_placeholder(text[start:end]) and not text[start:end].endswith("(")
+    ]
     for _, start, end in _URLS.spans(text):
         password = text[start:end].split("://", 1)[1].rpartition("@")[0].partition(":")[2]
         if not is_placeholder(password):
@@ -85,10 +109,12 @@ def find_connection_string(text: str) -> list[tuple[int, int]]:
 
 
 PRIVATE_KEY: Final = Triggered(
-    Detector("secrets.private_key", find_private_key, _LONGEST_KEY), "PRIVATE KEY"
+    Detector("secrets.private_key", find_private_key, _LONGEST_KEY, hold=_HELD_KEY), "PRIVATE KEY"
 )
-JWT: Final = Triggered(Detector("secrets.jwt", find_jwt, _LONGEST_JWT), r"\bey[A-Za-z0-9_\-]{10,}\.")
+JWT: Final = Triggered(
+    Detector("secrets.jwt", find_jwt, _LONGEST_JWT, unbroken=True), r"\bey[A-Za-z0-9_\-]{10,}\."
+)
 CONNECTION_STRING: Final = Triggered(
-    Detector("secrets.connection_string", find_connection_string, _LONGEST_URL),
-    r"://[^\s/@]{0,64}:[^\s/@]{3,200}@",
+    Detector("secrets.connection_string", find_connection_string, _LONGEST_URL, unbroken=True),
+    r"://[^\s/@]{0,64}:[^\s/@]{3,200}@|(?i:password|pwd)\s?=\s?[^\s;]{3}",
 )

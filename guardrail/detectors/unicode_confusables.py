@@ -11,12 +11,14 @@ __all__ = ["CONFUSABLES", "find_confusables"]
 
 _LONGEST: Final = 64
 
-# Letters of Cyrillic and Greek that pass for Latin ones (Unicode TR39, confusables.txt, only what
-# is alike in common typefaces), and the Latin letters they pass for.
-_FOREIGN: Final = frozenset("аеорсухіјѕԁһӏԛԝѵгАВЕКМНОРСТУХІЈЅԌԚԜѴαορνιυγΑΒΕΖΗΙΚΜΝΟΡΤΥΧ")
+# Letters of Cyrillic, Greek, Armenian and Cherokee that pass for Latin ones (Unicode TR39,
+# confusables.txt, only what is alike in common typefaces), and the Latin letters they pass for.
+_FOREIGN: Final = frozenset(
+    "аеорсухіјѕԁһӏԛԝѵгАВЕКМНОРСТУХІЈЅԌԚԜѴαορνιυγΑΒΕΖΗΙΚΜΝΟΡΤΥΧհոօսցզյՍՕՏԼᎪᏴᏟᎠᎬᏀᎻᎥᎫᏦᏞᎷᏢᏒᏚᎢᏙᎳᎩᏃ"
+)
 _LATIN: Final = frozenset("aceopxyijsdhlqwvruABEKMHOPCTYXIJSNZGQWV")
 _LATIN_LETTERS: Final = r"\p{Latin}"
-_FOREIGN_LETTERS: Final = r"\p{Cyrillic}\p{Greek}"
+_FOREIGN_LETTERS: Final = r"\p{Cyrillic}\p{Greek}\p{Armenian}\p{Cherokee}"
 _MIXED: Final = rf"[{_LATIN_LETTERS}]\pM*[{_FOREIGN_LETTERS}]|[{_FOREIGN_LETTERS}]\pM*[{_LATIN_LETTERS}]"
 # A word of three letters or more, taken in pieces should it be longer than any word is; looked for
 # only where two letters of different alphabets touch.
@@ -24,7 +26,7 @@ _WORDS: Final = Patterns([rf"[{_LATIN_LETTERS}{_FOREIGN_LETTERS}\pM]{{3,{_LONGES
 
 
 def find_confusables(text: str) -> list[tuple[int, int]]:
-    """Spans of words of both Latin and Cyrillic or Greek letters, one side all look-alikes.
+    """Spans of words of Latin letters and those of another script, one side all look-alikes.
 
     So "paypal" with its first two letters in Cyrillic is found; a Russian ending on a Latin
     abbreviation and a unit such as "μm" are not.
@@ -35,7 +37,7 @@ def find_confusables(text: str) -> list[tuple[int, int]]:
 
 def _is_disguised(word: str) -> bool:
     latin = [c for c in word if c.isascii()]
-    foreign = [c for c in word if "\u0370" <= c <= "\u052f"]
+    foreign = [c for c in word if "\u0370" <= c <= "\u058f" or "\u13a0" <= c <= "\u13ff"]
     if not latin or not foreign:
         return False
     if _FOREIGN.issuperset(foreign):
@@ -46,5 +48,5 @@ def _is_disguised(word: str) -> bool:
 
 
 CONFUSABLES: Final = Triggered(
-    Detector("unicode.confusables", find_confusables, _LONGEST), _MIXED, beyond_ascii=True
+    Detector("unicode.confusables", find_confusables, _LONGEST), _MIXED, beyond_ascii=True, inside=False
 )

@@ -93,7 +93,11 @@ def find_tags(text: str) -> list[tuple[int, int]]:
 
 
 INVISIBLE: Final = Triggered(
-    Detector("unicode.invisible", find_invisible, _LONGEST), _INVISIBLE, beyond_ascii=True
+    Detector("unicode.invisible", find_invisible, _LONGEST), _INVISIBLE, beyond_ascii=True, inside=False
 )
-BIDI: Final = Triggered(Detector("unicode.bidi", find_bidi, _LONGEST), _BIDI, beyond_ascii=True)
-TAGS: Final = Triggered(Detector("unicode.tags", find_tags, _LONGEST), _TAGS, beyond_ascii=True)
+BIDI: Final = Triggered(
+    Detector("unicode.bidi", find_bidi, _LONGEST), _BIDI, beyond_ascii=True, inside=False
+)
+TAGS: Final = Triggered(
+    Detector("unicode.tags", find_tags, _LONGEST), _TAGS, beyond_ascii=True, inside=False
+)

@@ -17,8 +17,9 @@ from guardrail.core.conversation import Conversation, Subject, Turn
 from guardrail.core.decision import Decision, Failure, Finding, decide
 from guardrail.core.policy import Action, FailMode, Mode, Policy, Stage
 from guardrail.core.prompt import verdict_key
-from guardrail.core.record import DecisionRecord
+from guardrail.core.record import DecisionRecord, Held
 from guardrail.core.redaction import Redaction
+from guardrail.core.vault import RedactionRules, Vault
 from guardrail.core.verdict import Verdict
 from guardrail.engine.history import BlockedTurns, Chat, Memory
 from guardrail.engine.last_resort import condemned
@@ -62,7 +63,8 @@ class GuardrailEngine:
     ``policies`` are those of each stage; ``timeout_s`` is the deadline, in seconds, of one check of
     one stage, retries included; ``addable`` are the policies a request may add. ``last_resort``, rules
     that ask nobody, is asked where a check failed: what it finds counts beside the failure, and that it
-    finds nothing does not. ``history`` remembers chats, see ``chat``; ``observers`` get every finding.
+    finds nothing does not. ``redaction``: what is put in the place of what is redacted. ``history``
+    remembers chats, see ``chat``; ``observers`` get every finding.
     Safe for concurrent use within one event loop.
     """
 
@@ -83,6 +85,7 @@ class GuardrailEngine:
         trusted_roles: frozenset[str] = frozenset({"system", "developer"}),
         on_unreadable: Action = Action.FLAG,
         strict: bool = False,
+        redaction: RedactionRules | None = None,
     ) -> None:
         self._policies = {
             stage: tuple(p for p in policies.get(stage, ()) if p.mode is not Mode.OFF) for stage in Stage
@@ -99,6 +102,7 @@ class GuardrailEngine:
         self._timeout_s = timeout_s
         self._trusted_roles = trusted_roles
         self.on_unreadable = Action.BLOCK if strict else on_unreadable
+        self._redaction = redaction or RedactionRules()
         self._flights: SingleFlight[Verdict] = SingleFlight()
         self._root: tuple[list[str], str] = ([], "")  # of what is remembered, and the judges it is made of
 
@@ -122,9 +126,22 @@ class GuardrailEngine:
         }
         return engine
 
-    def chat(self, conversation: Conversation) -> Chat:
-        """One request's conversation, for who sees what goes to the model and what is delivered."""
-        return Chat(self, conversation, conversation.lead(self._trusted_roles), self._memory())
+    def chat(self, conversation: Conversation, vault: Vault | None = None) -> Chat:
+        """One request's conversation, for who sees what goes to the model and what is delivered.
+
+        ``vault`` of another request, if its placeholders are to be turned back.
+        """
+        return Chat(self, conversation, conversation.lead(self._trusted_roles), self._memory(), vault)
+
+    @property
+    def output_detectors(self) -> frozenset[str]:
+        """The names of the detectors that read answers."""
+        return frozenset(name for policy in self._policies[Stage.OUTPUT] for name in policy.detectors)
+
+    def vault(self, conversation: Conversation) -> Vault:
+        """What is redacted in one request, and restored in its answers."""
+        rules = self._redaction
+        return Vault(rules.key, keep_last=rules.keep_last, taken=conversation.texts)
 
     def _memory(self) -> Memory | None:
         if self._history is None or not self._policies[Stage.INPUT]:
@@ -132,7 +149,14 @@ class GuardrailEngine:
         judges = [self._classifier.identity(policy) for own in self._policies.values() for policy in own]
         if judges != self._root[0]:  # a judge's identity may change while it runs
             policies = [(policy, stage.value) for stage, own in self._policies.items() for policy in own]
-            rules = (sorted(self._trusted_roles), int(self.on_unreadable), self._blocked_turns, judges)
+            redaction = self._redaction.strategy.value
+            rules = (
+                sorted(self._trusted_roles),
+                int(self.on_unreadable),
+                self._blocked_turns,
+                redaction,
+                judges,
+            )
             self._root = judges, history.root(policies, *rules)
         return Memory(self._history, self._root[1], self._blocked_turns)
 
@@ -208,6 +232,7 @@ class GuardrailEngine:
             findings,
             unjudged=unjudged,
             on_unreadable=self.on_unreadable,
+            strategy=self._redaction.strategy,
             decision_id=decision_id,
         )
 
@@ -219,10 +244,11 @@ class GuardrailEngine:
         *,
         checks: int = 1,
         cancelled: bool = False,
+        held: Held | None = None,
     ) -> None:
         """Hand one decision to every sink."""
         if self._sinks:
-            record = DecisionRecord(decision, time.time(), dialect, text, checks, cancelled)
+            record = DecisionRecord(decision, time.time(), dialect, text, checks, cancelled, held)
             for sink in self._sinks:
                 try:
                     sink.record(record)

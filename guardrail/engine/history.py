@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Final, Literal
 import anyio
 
 from guardrail.core import history
-from guardrail.core.conversation import Conversation, Subject, Turn, chain
+from guardrail.core.conversation import Address, Conversation, Subject, Turn, chain
 from guardrail.core.decision import Decision, Failure
 from guardrail.core.history import Remembered
 from guardrail.core.policy import Action, Stage
+from guardrail.core.redaction import Redaction, apply, merge
+from guardrail.core.vault import Vault
 from guardrail.ports import HistoryCache
 
 if TYPE_CHECKING:
@@ -63,7 +65,12 @@ class Chat:
     """
 
     def __init__(
-        self, engine: GuardrailEngine, conversation: Conversation, lead: int, memory: Memory | None
+        self,
+        engine: GuardrailEngine,
+        conversation: Conversation,
+        lead: int,
+        memory: Memory | None,
+        vault: Vault | None = None,
     ) -> None:
         self._engine = engine
         self._conversation = conversation
@@ -72,9 +79,45 @@ class Chat:
         self._prefix = ""  # of the whole conversation
         self._state: Remembered | None = None  # what is known of the whole conversation
         self._prefixes: list[str] = []
+        self._vault = vault
         self._start = lead  # where that begins which is not known
         self._known = _NOTHING
         self.dropped: tuple[int, ...] = ()
+
+    @property
+    def vault(self) -> Vault:
+        """What was redacted in the prompt, to be restored in its answers."""
+        if self._vault is None:
+            self._vault = self._engine.vault(self._conversation)
+        return self._vault
+
+    def redacted(self, redactions: Iterable[Redaction]) -> dict[Address, str]:
+        """The new texts of what goes to the model.
+
+        What has a placeholder in one place has it in the others too, but for the application's own turns.
+        """
+        vault, texts = self.vault, dict[Address, str]()
+        spans = {id(r.segment): r.spans for r in redactions}
+        whole = self._conversation
+        segments = [s for turn in (*whole.turns[self._lead :], *whole.asides) for s in turn.segments]
+        for segment in segments:
+            if own := spans.get(id(segment)):
+                texts[segment.address] = apply(segment.text, vault.redactions(segment, own))
+        for segment in segments if vault else ():
+            if known := vault.values_in(segment):
+                every = merge([*spans.get(id(segment), ()), *known])
+                texts[segment.address] = apply(segment.text, vault.redactions(segment, every))
+        return texts
+
+    def delivered(self, answer: Turn, redactions: Iterable[Redaction]) -> dict[Address, str]:
+        """The new texts of what goes to the client, where they change: redacted, and restored."""
+        spans = {id(r.segment): r.spans for r in redactions}
+        if not (spans or self.vault):
+            return {}
+        texts = {
+            s.address: apply(s.text, self.vault.answer(s, spans.get(id(s), ()))) for s in answer.segments
+        }
+        return {s.address: texts[s.address] for s in answer.segments if texts[s.address] != s.text}
 
     @property
     def blocked(self) -> bool:

@@ -5,84 +5,40 @@ an answer that passes leaves byte for byte as it came. A channel ends when its c
 text of another kind begins in the same choice (thinking, then answering); if it is taken up again, its
 earlier end is read along as context. A whole channel ends with its choice only, however often it is
 interrupted (tool calls side by side).
+
+In release mode ``live`` text leaves before it was judged, but the end of its choice does not: the event
+that ends it waits for the last check, so that a client never takes an answer for sound that is not.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 
-from guardrail.core.conversation import Conversation, Kind, Segment, Subject, Turn, chain
+from guardrail.core.conversation import Conversation, Segment, Subject, Turn, chain
 from guardrail.core.decision import Decision, Failure, Finding, strictest
 from guardrail.core.policy import Action, Stage
-from guardrail.core.redaction import Span, redact_segment
-from guardrail.core.stream import Check, Command, Release, StreamGuard
+from guardrail.core.record import Held
+from guardrail.core.stream import Check, Command, Release, ReleaseMode, StreamGuard, StreamRules
+from guardrail.core.vault import Vault
 from guardrail.engine.check import GuardrailEngine
+from guardrail.engine.lanes import Lane, Piece
 
-__all__ = ["Piece", "Ready", "StreamRules", "StreamedAnswer"]
+__all__ = ["Ready", "StreamedAnswer"]
 
 E = TypeVar("E")
 P = TypeVar("P", bound="Piece")
 
 
-@dataclass(frozen=True, slots=True)
-class StreamRules:
-    """How text is held, in characters. ``window=None`` holds every answer to its end."""
-
-    window: int | None = 400
-    overlap: int = 120
-    max_held: int = 16_384
-
-
-class Piece(Protocol):
-    """The text one event adds to one channel; a ``whole`` channel leaves only when it is done."""
-
-    @property
-    def choice(self) -> int:
-        """Index of the choice it belongs to."""
-
-    @property
-    def channel(self) -> str:
-        """Name of its channel within the choice."""
-
-    @property
-    def kind(self) -> Kind:
-        """What its text is."""
-
-    @property
-    def text(self) -> str:
-        """The text; may be empty."""
-
-    @property
-    def whole(self) -> bool:
-        """Whether the channel leaves only as a whole."""
-
-
-@dataclass(slots=True)
-class _Lane:
-    """One channel: its guard and the fate of its text, in characters from the lane's start."""
-
-    choice: int
-    channel: str
-    kind: Kind
-    whole: bool
-    guard: StreamGuard
-    pushed: int = 0
-    released: int = 0
-    spans: list[Span] = field(default_factory=list)
-    redacted: str = ""  # of a whole lane
-    judged: list[str] = field(default_factory=list)
-
-
 class Ready(NamedTuple, Generic[E, P]):
     """What may leave next: an event, or (``event`` is None) the end of the choice ``halted``.
 
-    ``texts`` holds each piece that was redacted with its new text, ``dropped`` the choices of the
+    ``texts`` holds each piece that was changed with its new text, ``dropped`` the choices of the
     event that were halted before.
     """
 
@@ -97,17 +53,19 @@ _UNCHANGED: Final[list[Any]] = []
 
 class _Queued(NamedTuple, Generic[E, P]):
     event: E | None
-    places: list[tuple[P, _Lane, int]]  # each piece, its lane, and where in the lane it starts
+    places: list[tuple[P, Lane, int]]  # each piece, its lane, and where in the lane it starts
     choices: Sequence[int]
     halted: int = -1
+    ends: Sequence[Lane] = ()  # those that must be judged to their end before it leaves
 
 
 class StreamedAnswer(Generic[E, P]):
     """One streamed answer. ``E`` is what the frontend queues as an event, ``P`` its pieces.
 
-    ``on_ready`` is awaited whenever something may leave or a choice was halted. ``group`` runs the
-    checks: at most one per channel at a time, and at its end one beside it. ``split`` gives the events
-    that were read as one, each with its piece; nothing for an event that is one alone.
+    ``vault`` restores what was redacted in the prompt. ``on_ready`` is awaited whenever something may
+    leave or a choice was halted. ``group`` runs the checks: at most one per channel at a time, and at its
+    end one beside it. ``split`` gives the events that were read as one, each with its piece; nothing for
+    an event that is one alone.
     """
 
     def __init__(
@@ -115,6 +73,7 @@ class StreamedAnswer(Generic[E, P]):
         engine: GuardrailEngine,
         conversation: Conversation,
         rules: StreamRules,
+        vault: Vault,
         group: TaskGroup,
         decision_id: str,
         on_ready: Callable[[], Awaitable[None]],
@@ -124,42 +83,50 @@ class StreamedAnswer(Generic[E, P]):
         self._context = conversation.turns
         self._context_digest = conversation.digest
         self._rules = rules
+        self._vault = vault
         self._group = group
         self._decision_id = decision_id
         self._on_ready = on_ready
         self._split = split
-        self._lanes: list[_Lane] = []
-        self._open: dict[int, list[_Lane]] = {}  # by choice, the lanes that may get more text:
-        self._open_whole: dict[int, list[_Lane]] = {}  # a stream may have very many that are closed
-        self._latest: dict[tuple[int, str], _Lane] = {}
-        self._current: dict[int, _Lane] = {}
+        self._lanes: list[Lane] = []
+        self._open: dict[int, list[Lane]] = {}  # by choice, the lanes that may get more text:
+        self._open_whole: dict[int, list[Lane]] = {}  # a stream may have very many that are closed
+        self._latest: dict[tuple[int, str], Lane] = {}
+        self._current: dict[int, Lane] = {}
         self._queue: deque[_Queued[E, P]] = deque()
         self._waiter: anyio.Event | None = None
         self._findings: dict[tuple[str, bool], Finding] = {}  # by policy, and whether it failed
         self._unreadable: dict[str, None] = {}
         self._checking = 0
-        self.held = 0
+        self._first_came = self._last_came = 0.0  # when text arrived, in seconds of a monotonic clock
+        self._first_left = self._last_left = 0.0
+        self.waiting = 0
         self.checks = 0
         self.halted: dict[int, Decision] = {}
 
     @property
-    def textless(self) -> bool:
-        """Whether the next event carries no text: only such a one can leave without a check."""
-        return bool(self._queue) and not self._queue[0].places
+    def leaves(self) -> bool:
+        """Whether the next event may leave."""
+        return bool(self._queue) and self._is_free(self._queue[0])
 
     @property
     def full(self) -> bool:
         """Whether more text is held than may be."""
-        return self.held > self._rules.max_held
+        return self.waiting > self._rules.max_held * max(1, len(self._open))
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits and nobody is asked."""
         return not self._queue and not self._checking
 
-    def push(self, event: E, pieces: Sequence[P], choices: Sequence[int]) -> None:
-        """Queue one event and hand its text to the guards."""
-        places: list[tuple[P, _Lane, int]] = []
+    def push(
+        self, event: E, pieces: Sequence[P], choices: Sequence[int], finished: Sequence[int] = ()
+    ) -> None:
+        """Queue one event and hand its text to the guards; ``finished`` are the choices it ends."""
+        places: list[tuple[P, Lane, int]] = []
+        if pieces:
+            self._last_came = time.perf_counter()
+            self._first_came = self._first_came or self._last_came
         for piece in pieces:
             if piece.choice in self.halted:
                 continue
@@ -170,11 +137,16 @@ class StreamedAnswer(Generic[E, P]):
             places.append((piece, lane, lane.pushed))
             lane.pushed += size
             if not lane.whole:
-                self.held += size
+                self.waiting += size
             commands = lane.guard.push(piece.text)
             if commands:
                 self._obey(lane, commands)
-        self._queue.append(_Queued(event, places, choices))
+        for choice in finished:
+            self.finish(choice)
+        ends: Sequence[Lane] = ()
+        if finished and self._rules.release is ReleaseMode.LIVE:
+            ends = [lane for lane in self._lanes if lane.choice in finished]
+        self._queue.append(_Queued(event, places, choices, ends=ends))
 
     def unreadable(self, choice: int, paths: Sequence[str]) -> None:
         """Note parts of an event that nobody can read; they block where the engine says so."""
@@ -217,27 +189,35 @@ class StreamedAnswer(Generic[E, P]):
     def ready(self) -> list[Ready[E, P]]:
         """Take what may leave, in order."""
         out: list[Ready[E, P]] = []
-        queue, halted = self._queue, self.halted
-        while queue:
-            event, places, _, end = queue[0]
-            for piece, lane, start in places:
-                if piece.choice not in halted and not _free(piece, lane, start):
-                    return out
+        queue = self._queue
+        while queue and self._is_free(queue[0]):
             queued = queue.popleft()
-            if halted or any(lane.spans for _, lane, _ in places):
+            if queued.places:
+                self._last_left = time.perf_counter()
+                self._first_left = self._first_left or self._last_left
+            if self.halted or any(lane.edits for _, lane, _ in queued.places):
                 out += [self._changed(one) for one in self._one_by_one(queued)]
             else:
-                out.append(Ready(event, _UNCHANGED, (), end))
+                out.append(Ready(queued.event, _UNCHANGED, (), queued.halted))
         return out
+
+    def _is_free(self, queued: _Queued[E, P]) -> bool:
+        """Whether nothing keeps the event back any more."""
+        for piece, lane, start in queued.places:
+            if piece.choice not in self.halted and not lane.is_free(piece, start):
+                return False
+        return not queued.ends or all(
+            lane.guard.finished or lane.choice in self.halted for lane in queued.ends
+        )
 
     def _changed(self, queued: _Queued[E, P]) -> Ready[E, P]:
         """One event without what was halted, and with what was redacted."""
         texts = [
             (piece, text)
             for piece, lane, start in queued.places
-            if lane.spans
+            if lane.edits
             and piece.choice not in self.halted
-            and (text := _redacted(piece.text, lane, start)) != piece.text
+            and (text := lane.leave(piece.text, start)) != piece.text
         ]
         dropped = tuple([choice for choice in queued.choices if choice in self.halted])
         return Ready(queued.event, texts, dropped, queued.halted)
@@ -270,12 +250,22 @@ class StreamedAnswer(Generic[E, P]):
         action = strictest(findings, floor)
         return Decision(Stage.OUTPUT, action, findings, (), unjudged, self._decision_id)
 
+    def held(self) -> Held | None:
+        """How long text was held, and how much was not; to be asked at the end. None if there was none."""
+        if not self._lanes:
+            return None
+        return Held(
+            first_s=max(0.0, self._first_left - self._first_came),
+            last_s=max(0.0, self._last_left - self._last_came),
+            unjudged_released_chars=sum(lane.guard.unjudged_released for lane in self._lanes),
+        )
+
     @property
     def text(self) -> str:
         """The judged text, one channel a line, for the record."""
         return "\n".join("".join(lane.judged) for lane in self._lanes if lane.judged)
 
-    def _enter(self, piece: P) -> _Lane:
+    def _enter(self, piece: P) -> Lane:
         """Make the piece's channel the current one of its choice; those of another kind end."""
         key = (piece.choice, piece.channel)
         lanes = self._open.get(piece.choice, [])
@@ -287,22 +277,25 @@ class StreamedAnswer(Generic[E, P]):
         if earlier is not None and not earlier.guard.closed:
             self._current[piece.choice] = earlier
             return earlier
-        whole = piece.whole or self._rules.window is None
+        whole = piece.whole or self._rules.release is ReleaseMode.WHOLE
         guard = StreamGuard(
-            None if whole else self._rules.window,
-            self._rules.overlap,
-            earlier.guard.preceding if earlier else "",
+            self._rules,
+            whole=whole,
+            restorer=self._vault or None,
+            preceding=earlier.guard.preceding if earlier else "",
         )
-        lane = _Lane(piece.choice, piece.channel, piece.kind, whole, guard)
+        lane = Lane(piece.choice, piece.channel, piece.kind, whole, guard)
         self._lanes.append(lane)
         (self._open_whole if whole else self._open).setdefault(piece.choice, []).append(lane)
         self._latest[key] = self._current[piece.choice] = lane
         return lane
 
-    def _obey(self, lane: _Lane, commands: Sequence[Command]) -> None:
+    def _obey(self, lane: Lane, commands: Sequence[Command]) -> None:
         for command in commands:
             if isinstance(command, Release):
-                self._release(lane, command)
+                lane.release(command, self._vault)
+                if not lane.whole:
+                    self.waiting -= len(command.original)
             elif isinstance(command, Check):
                 self._checking += 1
                 self.checks += 1
@@ -310,31 +303,19 @@ class StreamedAnswer(Generic[E, P]):
             else:
                 self._halt(lane.choice, command.decision)
 
-    def _release(self, lane: _Lane, release: Release) -> None:
-        at = lane.released
-        for span in release.spans:
-            lane.spans.append(Span(at + span.start, at + span.end, span.label))
-        if lane.whole and release.spans:
-            segment = Segment(release.original, (), lane.kind)
-            lane.redacted = redact_segment(segment, release.spans)
-        lane.judged.append(release.original)
-        lane.released += len(release.original)
-        if not lane.whole:
-            self.held -= len(release.original)
-
     def _halt(self, choice: int, decision: Decision) -> None:
         self.halted[choice] = decision
         for lane in self._lanes:
             if lane.choice == choice:
                 if not lane.whole:
-                    self.held -= lane.pushed - lane.released
+                    self.waiting -= lane.pushed - lane.released
                 lane.released = lane.pushed
         for still in (self._current, self._open, self._open_whole):
             still.pop(choice, None)
         # In front: what waits may hold the upstream's own end, and the choice ends before that.
         self._queue.appendleft(_Queued(None, [], (), choice))
 
-    async def _judge(self, lane: _Lane, check: Check) -> None:
+    async def _judge(self, lane: Lane, check: Check) -> None:
         segment = Segment(check.text, (), lane.kind, check.preceding)
         turn = Turn("assistant", (segment,))
         if not self._context_digest:  # once for all checks
@@ -359,28 +340,3 @@ class StreamedAnswer(Generic[E, P]):
     async def _wait(self) -> None:
         self._waiter = anyio.Event()
         await self._waiter.wait()
-
-
-def _free(piece: Piece, lane: _Lane, start: int) -> bool:
-    """Whether all text of a piece was released."""
-    if lane.whole:
-        return lane.guard.finished
-    return lane.released >= start + len(piece.text)
-
-
-def _redacted(text: str, lane: _Lane, start: int) -> str:
-    """The new text of the piece that starts at ``start`` of its lane."""
-    if lane.whole:  # all of the redacted text goes into the lane's first piece that has any
-        return lane.redacted if text and start == 0 else ""
-    end = start + len(text)
-    out: list[str] = []
-    position = start
-    for span in lane.spans:
-        if span.end <= start or span.start >= end:
-            continue
-        if span.start >= start:  # the replacement stands where the span begins
-            out.append(text[position - start : span.start - start])
-            out.append(f"[REDACTED:{span.label}]")
-        position = min(span.end, end)
-    out.append(text[position - start :])
-    return "".join(out)

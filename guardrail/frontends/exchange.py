@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 import anyio
 from anyio.abc import TaskGroup
 
-from guardrail.core.conversation import Segment, Turn
+from guardrail.core.conversation import Kind, Segment, Turn
 from guardrail.core.decision import Decision
 from guardrail.core.policy import Action, Stage
+from guardrail.core.stream import StreamRules
 from guardrail.engine.check import GuardrailEngine, new_decision_id
 from guardrail.engine.history import Chat
-from guardrail.engine.streams import StreamRules
+from guardrail.engine.lanes import sized
 from guardrail.errors import UnreadableRequest, UnreadableResponse, UpstreamLost
 from guardrail.frontends.asgi import (
     ASGIApp,
@@ -46,11 +47,13 @@ __all__ = ["Exchange", "Settings"]
 class Settings:
     """What the middleware is told besides the engine. Sizes are in bytes.
 
+    ``keep_alive_s``: how often a stream that is held says so, in seconds.
     ``beside``: the app is asked while the prompt is being judged. It may so see a prompt that is blocked.
     """
 
     refusals: Mapping[Stage, Refusal] = field(default_factory=lambda: {stage: Refusal() for stage in Stage})
     streaming: StreamRules = field(default_factory=StreamRules)
+    keep_alive_s: float = 15.0
     max_body_bytes: int = 1_048_576
     max_concurrent_requests: int = 512
     beside: bool = False
@@ -177,7 +180,7 @@ class Exchange:
         """Let the app answer, and judge that."""
         raw = request.raw
         if self._before is not None and self._before.action is Action.REDACT:
-            raw = self._dialect.edit(raw, self._before.redactions)
+            raw = self._dialect.edit(raw, chat.redacted(self._before.redactions))
         if chat.dropped:
             raw = self._dialect.drop(raw, chat.dropped)
             self._send = _Telling(self._client.send, len(chat.dropped))
@@ -198,7 +201,8 @@ class Exchange:
         refusal = self._settings.refusals[Stage.INPUT]
         reply = self._dialect.refuse(request, decision, refusal)
         if refusal.style == "completion":
-            await chat.answered(Turn("assistant", (Segment(refusal.message, ()),)))
+            kind = Kind.REFUSAL if request.structured else Kind.TEXT
+            await chat.answered(Turn("assistant", (Segment(refusal.message, (), kind),)))
         await send_reply(self._send, reply, decision_headers(decision))
 
     async def _lost(self, code: str, reason: str) -> None:
@@ -270,7 +274,9 @@ class Exchange:
         if header(headers, b"content-type").lower().startswith(b"text/event-stream"):
             if self._checks is None:
                 raise UnreadableResponse("the upstream streams although it was not asked to")
-            return StreamResponder(start, self._send, *known, self._settings.streaming, self._checks)
+            rules = sized(self._settings.streaming, self._engine.output_detectors)
+            how = (rules, self._settings.keep_alive_s, self._checks)
+            return StreamResponder(start, self._send, *known, *how)
         return UnaryResponder(start, self._send, *known)
 
 

@@ -1,14 +1,16 @@
 """PromptFilter and CompletionFilter: the guard as plain callables, before and after a model.
 
 Both take text or a list of chat messages and return the same kind, redacted where that was decided;
-a block raises ``PolicyViolation``. The synchronous calls run on an event loop in a thread of the
-filter's own, so they work with and without a running loop.
+a block raises ``PolicyViolation``. What the prompt's redaction replaced by placeholders the completion's
+filter turns back, given the vault of that prompt. The synchronous calls run on an event loop in a thread
+of the filter's own, so they work with and without a running loop.
 """
 
 from __future__ import annotations
 
 import copy
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -17,9 +19,10 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from guardrail.core.conversation import Conversation, Segment, Turn
+from guardrail.core.conversation import Address, Conversation, Segment, Turn
 from guardrail.core.decision import Decision
-from guardrail.core.policy import Action, Stage
+from guardrail.core.policy import Stage
+from guardrail.core.vault import Vault
 from guardrail.engine.check import GuardrailEngine
 from guardrail.errors import UnreadableRequest
 from guardrail.wire.chat_messages import read_messages
@@ -30,7 +33,7 @@ Content = TypeVar("Content", str, Sequence[Mapping[str, Any]])
 R = TypeVar("R")
 
 
-class _Filter:
+class _Filter(ABC):
     """What both filters share. ``on_close`` is awaited by ``close``."""
 
     stage: ClassVar[Stage]
@@ -75,14 +78,9 @@ class _Filter:
         """
         return self._run(partial(self.ainvoke, content))
 
+    @abstractmethod
     async def ainvoke(self, content: Content) -> Content:
         """``invoke`` for asynchronous code."""
-        decision = await self.acheck(content)
-        decision.raise_for_block()
-        if decision.action is not Action.REDACT:
-            return content
-        redacted: Content = _redacted(content, decision)
-        return redacted
 
     def check(self, content: Content) -> Decision:
         """What is decided about ``content``; a block is returned, not raised."""
@@ -90,13 +88,10 @@ class _Filter:
 
     async def acheck(self, content: Content) -> Decision:
         """``check`` for asynchronous code."""
-        conversation = _read(content, self.stage)
-        if self.stage is Stage.INPUT:
-            return await self._engine.check_input(conversation, dialect="filter")
-        earlier = Conversation(conversation.turns[:-1])
-        return await self._engine.check_output(
-            earlier, conversation.turns[-1], unjudged=conversation.unreadable, dialect="filter"
-        )
+        return await self._decide(_read(content, self.stage))
+
+    @abstractmethod
+    async def _decide(self, conversation: Conversation) -> Decision: ...
 
     def close(self) -> None:
         """Close connections, files and the filter's thread."""
@@ -128,14 +123,59 @@ class PromptFilter(_Filter):
 
     stage = Stage.INPUT
 
+    async def ainvoke(self, content: Content) -> Content:
+        """``invoke`` for asynchronous code."""
+        return (await self.aprotect(content))[0]
+
+    def protect(self, content: Content) -> tuple[Content, Vault]:
+        """``invoke``, and with it the vault that turns this prompt's placeholders back."""
+        return self._run(partial(self.aprotect, content))
+
+    async def aprotect(self, content: Content) -> tuple[Content, Vault]:
+        """``protect`` for asynchronous code."""
+        conversation = _read(content, self.stage)
+        chat = self._engine.chat(conversation)
+        decision = await self._decide(conversation)
+        decision.raise_for_block()
+        return _with_texts(content, chat.redacted(decision.redactions)), chat.vault
+
+    async def _decide(self, conversation: Conversation) -> Decision:
+        return await self._engine.check_input(conversation, dialect="filter")
+
 
 class CompletionFilter(_Filter):
     """Judges what a model answered, under the output policies.
 
-    Of a list of messages the last one is the answer; those before it are context.
+    Of a list of messages the last one is the answer; those before it are context. ``vault``, of
+    ``PromptFilter.protect``, turns the prompt's placeholders in it back.
     """
 
     stage = Stage.OUTPUT
+
+    def __call__(self, content: Content, vault: Vault | None = None) -> Content:
+        """The same as ``invoke``."""
+        return self.invoke(content, vault)
+
+    def invoke(self, content: Content, vault: Vault | None = None) -> Content:
+        """``content``, redacted where decided. Raises ``PolicyViolation`` on a block.
+
+        Raises ``UnreadableRequest`` for anything but text or a list of chat messages.
+        """
+        return self._run(partial(self.ainvoke, content, vault))
+
+    async def ainvoke(self, content: Content, vault: Vault | None = None) -> Content:
+        """``invoke`` for asynchronous code."""
+        conversation = _read(content, self.stage)
+        decision = await self._decide(conversation)
+        decision.raise_for_block()
+        chat = self._engine.chat(conversation, vault)
+        return _with_texts(content, chat.delivered(conversation.turns[-1], decision.redactions))
+
+    async def _decide(self, conversation: Conversation) -> Decision:
+        earlier = Conversation(conversation.turns[:-1])
+        return await self._engine.check_output(
+            earlier, conversation.turns[-1], unjudged=conversation.unreadable, dialect="filter"
+        )
 
 
 def _read(content: Any, stage: Stage) -> Conversation:
@@ -147,14 +187,17 @@ def _read(content: Any, stage: Stage) -> Conversation:
     return read_messages(content, ())
 
 
-def _redacted(content: Any, decision: Decision) -> Any:
-    result = copy.deepcopy(content)
-    for redaction in decision.redactions:
-        if not redaction.address:
-            return redaction.text
-        *way, last = redaction.address
-        place = result
+def _with_texts(content: Content, texts: Mapping[Address, str]) -> Content:
+    """A copy of the content with new texts; itself where there are none."""
+    if not texts:
+        return content
+    changed: Any = copy.deepcopy(content)
+    for address, text in texts.items():
+        if not address:
+            return text  # type: ignore[return-value]  # a text is changed as a whole
+        *way, last = address
+        place = changed
         for step in way:
             place = place[step]
-        place[last] = redaction.text
-    return result
+        place[last] = text
+    return changed  # type: ignore[no-any-return]

@@ -10,10 +10,15 @@ Who wins a race:
 | a block after text has left | that choice ends with the dialect's last chunk; upstream is cancelled |
 | a failure (closed) after text has left | an error event; no last chunk, no ``[DONE]`` |
 | upstream is lost while a check runs | the check is awaited, what it frees leaves, then an error event |
+| a check runs longer than the keep-alive interval | a comment is sent; from then on it is a stream with \
+status 200, whatever the check decides |
 | the client hangs up | checks and upstream are cancelled; what was decided is recorded |
 """
 
 from __future__ import annotations
+
+import time
+from typing import Final
 
 import anyio
 from anyio.abc import TaskGroup
@@ -21,9 +26,10 @@ from anyio.abc import TaskGroup
 from guardrail.core.conversation import Kind
 from guardrail.core.decision import Decision
 from guardrail.core.history import Delivered
+from guardrail.core.stream import StreamRules
 from guardrail.engine.check import GuardrailEngine
 from guardrail.engine.history import Chat, failed
-from guardrail.engine.streams import Ready, StreamedAnswer, StreamRules
+from guardrail.engine.streams import Ready, StreamedAnswer
 from guardrail.frontends.asgi import Message, Send, kept_headers, send_reply
 from guardrail.wire.dialect import Delta, Dialect, GuardedRequest, StreamEvent
 from guardrail.wire.replies import BAD_UPSTREAM, UNAVAILABLE, Header, Refusal, decision_headers
@@ -31,13 +37,15 @@ from guardrail.wire.sse import Event, SseDecoder
 
 __all__ = ["StreamResponder"]
 
-_UNAVAILABLE = "the answer could not be checked, and unchecked answers are not let through"
+_UNAVAILABLE: Final = "the answer could not be checked, and unchecked answers are not let through"
+_KEEP_ALIVE: Final = b": held\n\n"
 
 
 class StreamResponder:
     """Receives the inner app's messages of one stream and sends what the client may see.
 
-    ``group`` runs the checks; it is cancelled once the client has its last byte.
+    ``group`` runs the checks; it is cancelled once the client has its last byte. While an answer is held a
+    comment is sent every ``keep_alive_s`` seconds.
     """
 
     def __init__(
@@ -51,6 +59,7 @@ class StreamResponder:
         before: Decision,
         refusal: Refusal,
         rules: StreamRules,
+        keep_alive_s: float,
         group: TaskGroup,
     ) -> None:
         self._start = start
@@ -65,8 +74,11 @@ class StreamResponder:
         self._decoder = SseDecoder()
         self._lock = anyio.Lock(fast_acquire=True)
         self._answer: StreamedAnswer[StreamEvent, Delta] = StreamedAnswer(
-            engine, request.conversation, rules, group, before.id, self._flush, self._split
+            engine, request.conversation, rules, chat.vault, group, before.id, self._flush, self._split
         )
+        self._keep_alive_s = keep_alive_s
+        self._wrote = time.monotonic()
+        group.start_soon(self._keep_alive)
         self._waiting: list[bytes] = []  # events before the first text
         self._last: Event | None = None
         self._spoke: set[int] = set()  # choices whose text has left
@@ -86,7 +98,7 @@ class StreamResponder:
             if self._answer.full:  # one message may bring far more text than may be held
                 await self._answer.room()
         if message.get("more_body", False):
-            if self._answer.textless:
+            if self._answer.leaves:
                 await self._flush()
             return
         self._complete = True
@@ -121,16 +133,15 @@ class StreamResponder:
             answer.text,
             checks=answer.checks,
             cancelled=not self._ended,
+            held=answer.held(),
         )
 
     def _take(self, read: StreamEvent) -> None:
-        self._answer.push(read, read.deltas, read.choices)
         if read.unreadable:
             for choice in read.choices:
                 self._answer.unreadable(choice, read.unreadable)
-        for choice in read.finished:
-            self._finished.add(choice)
-            self._answer.finish(choice)
+        self._finished.update(read.finished)
+        self._answer.push(read, read.deltas, read.choices, read.finished)
 
     def _split(self, read: StreamEvent) -> list[tuple[StreamEvent, Delta]]:
         parts = [self._dialect.read_event(event) for event in read.parts]
@@ -198,8 +209,15 @@ class StreamResponder:
         decision = self._answer.halted[choice]
         spoke = choice in self._spoke
         if self._delivered is not None and not spoke:
-            self._delivered.add(choice, "content", Kind.TEXT, self._refusal.message, whole=False)
-        return self._dialect.halt(self._last, choice, decision, self._refusal, spoke=spoke)
+            self._delivered.add(choice, *self._refused_in, self._refusal.message, whole=False)
+        return self._dialect.halt(
+            self._last, choice, decision, self._refusal, spoke=spoke, structured=self._request.structured
+        )
+
+    @property
+    def _refused_in(self) -> tuple[str, Kind]:
+        """Channel and kind of a refusal's text."""
+        return ("refusal", Kind.REFUSAL) if self._request.structured else ("content", Kind.TEXT)
 
     async def _refuse(self, decision: Decision) -> None:
         """Nothing left yet: a whole answer instead of a stream."""
@@ -209,12 +227,28 @@ class StreamResponder:
         else:
             reply = self._dialect.refuse(self._request, decision, self._refusal)
         if self._delivered is not None and not decision.unavailable and self._refusal.style == "completion":
-            self._delivered.add(0, "content", Kind.TEXT, self._refusal.message, whole=False)
+            self._delivered.add(0, *self._refused_in, self._refusal.message, whole=False)
             await self._remember()
         await send_reply(self._send, reply, decision_headers(self._before, decision))
         self._stop()
 
+    async def _keep_alive(self) -> None:
+        """Speak up while text is held: clients and proxies give up on a connection that is silent.
+
+        WHATWG's server-sent events advise a comment every 15 seconds or so.
+        """
+        while not self._ended:
+            silent = time.monotonic() - self._wrote
+            if silent < self._keep_alive_s:
+                await anyio.sleep(self._keep_alive_s - silent)
+                continue
+            async with self._lock:
+                if not (self._ended or self._answer.idle):
+                    await self._write(_KEEP_ALIVE)
+            self._wrote = time.monotonic()
+
     async def _write(self, data: bytes, *, last: bool = False) -> None:
+        self._wrote = time.monotonic()
         if last:
             self._ended = True
         if self._waiting:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
 import anyio
 
-from guardrail.core.conversation import Segment, Turn
+from guardrail.core.conversation import Address, Kind, Segment, Turn
 from guardrail.core.decision import Decision
 from guardrail.core.history import changed
 from guardrail.core.policy import Action, Stage
@@ -82,30 +83,34 @@ class UnaryResponder:
         if reply is not None:
             await send_reply(self._send, reply, headers)
             return
-        redactions = [r for d in decisions if d.action is Action.REDACT for r in d.redactions]
-        blocked = {
-            choice.position: decision
-            for choice, decision in zip(choices, decisions, strict=True)
-            if decision.action is Action.BLOCK
-        }
+        blocked: dict[int, Decision] = {}
+        texts: dict[Address, str] = {}
+        for choice, decision in zip(choices, decisions, strict=True):
+            if decision.action is Action.BLOCK:
+                blocked[choice.position] = decision
+            else:
+                texts |= self._chat.delivered(choice.turn, decision.redactions)
         body = raw
-        if redactions:
-            body = self._dialect.edit(body, redactions)
+        if texts:
+            body = self._dialect.edit(body, texts)
         if blocked:
-            body = self._dialect.refuse_choices(body, blocked, self._refusal)
+            body = self._dialect.refuse_choices(
+                body, blocked, self._refusal, structured=self._request.structured
+            )
         if self._chat.remembers:  # before it leaves: the client's next turn may come at once
             for choice, decision in zip(choices, decisions, strict=True):
-                await self._remember(choice, decision)
+                await self._remember(choice, decision, texts)
         await self._pass_on(body, headers, same=body is raw)
 
-    async def _remember(self, choice: Choice, decision: Decision) -> None:
+    async def _remember(self, choice: Choice, decision: Decision, texts: Mapping[Address, str]) -> None:
         """Remember a choice as it was delivered, unless a check of it could not be made."""
         if failed(decision.findings):
             return
         if decision.action is Action.BLOCK:
-            await self._chat.answered(Turn("assistant", (Segment(self._refusal.message, ()),)))
+            kind = Kind.REFUSAL if self._request.structured else Kind.TEXT
+            await self._chat.answered(Turn("assistant", (Segment(self._refusal.message, (), kind),)))
         else:
-            await self._chat.answered(changed(choice.turn, decision.redactions))
+            await self._chat.answered(changed(choice.turn, texts))
 
     def _refused(self, decisions: list[Decision]) -> Reply | None:
         """The whole answer that replaces the body, where one is due."""

@@ -10,6 +10,7 @@ from guardrail.core.conversation import Address, Conversation, Kind, Segment, Tu
 from guardrail.errors import UnreadableRequest
 
 __all__ = [
+    "CHOICE_SHAPE",
     "ITEM_NAMES",
     "ITEM_TEXTS",
     "get",
@@ -42,6 +43,25 @@ _MESSAGE_SHAPE: Final[_Shape] = dict.fromkeys(
         "tool_calls",
         "function_call",
         "tool_call_id",
+    ]
+)
+# What servers put beside the message of a choice that is no text of the answer's.
+CHOICE_SHAPE: Final[_Shape] = dict.fromkeys(
+    [
+        "index",
+        "message",
+        "delta",
+        "finish_reason",
+        "native_finish_reason",
+        "stop_reason",
+        "matched_stop",
+        "logprobs",
+        "content_filter_results",
+        "content_filter_result",
+        "content_filter_offsets",
+        "token_ids",
+        "seed",
+        "error",
     ]
 )
 # Names that chat templates write out for the model. A plain one says nothing; any other is judged.

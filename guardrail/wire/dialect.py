@@ -8,7 +8,6 @@ from typing import NamedTuple, Protocol
 
 from guardrail.core.conversation import Address, Conversation, Kind, Turn
 from guardrail.core.decision import Decision
-from guardrail.core.redaction import Redaction
 from guardrail.wire.replies import Refusal, Reply
 from guardrail.wire.sse import Event
 
@@ -17,7 +16,10 @@ __all__ = ["Choice", "Delta", "Dialect", "GuardedRequest", "StreamEvent"]
 
 @dataclass(frozen=True, slots=True)
 class GuardedRequest:
-    """A request that was read. ``raw`` is its body as it will be forwarded."""
+    """A request that was read. ``raw`` is its body as it will be forwarded.
+
+    ``structured``: the answer's text will be parsed, so a refusal must not stand in its place.
+    """
 
     raw: bytes
     conversation: Conversation
@@ -26,6 +28,7 @@ class GuardedRequest:
     choices: int
     include_usage: bool
     added_policies: tuple[str, ...] = ()
+    structured: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,8 @@ class Dialect(Protocol):
         """Raises ``UnreadableRequest``."""
         ...
 
-    def edit(self, raw: bytes, redactions: Sequence[Redaction]) -> bytes:
-        """The body with only the redacted strings replaced."""
+    def edit(self, raw: bytes, texts: Mapping[Address, str]) -> bytes:
+        """The body with new texts at these addresses, and nothing else changed that must not be."""
         ...
 
     def drop(self, raw: bytes, turns: Sequence[int]) -> bytes:
@@ -86,8 +89,18 @@ class Dialect(Protocol):
         """Raises ``UnreadableResponse``."""
         ...
 
-    def refuse_choices(self, raw: bytes, refused: Mapping[int, Decision], refusal: Refusal) -> bytes:
-        """The body with the choices at these positions replaced by the refusal."""
+    def refuse_choices(
+        self,
+        raw: bytes,
+        refused: Mapping[int, Decision],
+        refusal: Refusal,
+        *,
+        structured: bool = False,
+    ) -> bytes:
+        """The body with the choices at these positions replaced by the refusal.
+
+        ``structured`` as the request was.
+        """
         ...
 
     def refuse(self, request: GuardedRequest, decision: Decision, refusal: Refusal) -> Reply:
@@ -107,7 +120,10 @@ class Dialect(Protocol):
         ...
 
     def edit_event(self, event: Event, texts: Mapping[Address, str], dropped: Sequence[int]) -> bytes:
-        """The event with new texts, and without the choices of these indexes."""
+        """The event with new texts, and without the choices of these indexes.
+
+        What is no data of it (its name, comments) stays; nothing at all where no choice does.
+        """
         ...
 
     def halt(
@@ -118,10 +134,11 @@ class Dialect(Protocol):
         refusal: Refusal,
         *,
         spoke: bool,
+        structured: bool = False,
     ) -> bytes:
         """The bytes that end one choice in mid-stream; ``last`` is an earlier event of the stream.
 
-        ``spoke`` tells whether text of the choice has left.
+        ``spoke`` tells whether text of the choice has left, ``structured`` what the request was.
         """
         ...
 

@@ -16,12 +16,13 @@ import orjson
 from guardrail.core.conversation import Address
 from guardrail.errors import UnreadableRequest
 
-__all__ = ["REMOVE", "edit", "loads_strict"]
+__all__ = ["REMOVE", "check_keys", "edit", "loads_strict"]
 
 REMOVE: Final = object()
 """Instead of a new value in ``edit``: take the value out, in an object with its key."""
 
 _KEY_END: Final = re.compile(rb'"\s*:')
+_WHITE: Final = b" \t\n\r"
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 _DECODER: Final = json.JSONDecoder()
 _Tree = dict[str | int, Any]
@@ -39,28 +40,36 @@ def _no_repeated_key(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def loads_strict(raw: bytes) -> Any:
-    """Parse JSON; refuse a key that an object repeats, because two parsers could read two prompts.
-
-    orjson keeps the last of two equal keys without a word. So unless the parsed value written out again
-    is the body itself, the number of key ends in both is compared. They can only agree by chance where
-    escapes hide a quote, a colon or a space; then the slow parser decides. Raises
-    ``UnreadableRequest``.
-    """
+    """Parse JSON whose objects repeat no key. Raises ``UnreadableRequest``."""
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise UnreadableRequest(f"the body is not valid JSON: {error.msg}") from None
+    check_keys(value, raw)
+    return value
+
+
+def check_keys(value: Any, raw: bytes) -> None:
+    """Refuse ``raw``, read as ``value``, if an object in it repeats a key: two parsers could differ.
+
+    orjson keeps the last of two equal keys without a word. So unless the parsed value written out again
+    is the body itself but for spacing, the number of key ends in both is compared. They can only agree by
+    chance where escapes hide a quote, a colon or a space; then the slow parser decides. Raises
+    ``UnreadableRequest``.
+    """
     try:
         again = orjson.dumps(value)  # first of all: its limit of depth holds for every body
         if again == raw:  # compact JSON, as most clients write it
-            return value
+            return
+        # Both lose the spaces in their strings too: their keys stay as many as they were.
+        if again.translate(None, _WHITE) == raw.translate(None, _WHITE):
+            return
         if b"\\u00" in raw or len(_KEY_END.findall(raw)) != len(_KEY_END.findall(again)):
             json.loads(raw, object_pairs_hook=_no_repeated_key)
     except _RepeatedKey:
         raise UnreadableRequest("the body repeats a key inside one JSON object") from None
     except (ValueError, RecursionError, orjson.JSONEncodeError):
         raise UnreadableRequest("the body is nested too deeply to be read") from None
-    return value
 
 
 def edit(raw: bytes, changes: Mapping[Address, object]) -> bytes:

@@ -12,12 +12,13 @@ from typing import Final, NamedTuple
 
 from guardrail.errors import UnreadableResponse
 
-__all__ = ["Event", "SseDecoder", "encode"]
+__all__ = ["Event", "SseDecoder", "encode", "replace"]
 
 MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
 
 _BLANK: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r(?!\n)|\r\n\n|\n\r\n|\n\r(?!\n)|\r\r\n")
 _LINE: Final = re.compile(rb"\r\n|\n|\r")
+_LINE_AND_END: Final = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|\Z)")
 _DATA: Final = (b"data", b"\xef\xbb\xbfdata")  # clients skip a byte order mark, so text behind it counts
 
 
@@ -75,3 +76,23 @@ def encode(data: bytes, event: str | None = None) -> bytes:
     """One event as bytes. Each line of ``data`` (they end in LF) becomes a line of the event."""
     head = f"event: {event}\n".encode() if event else b""
     return head + b"data: " + data.replace(b"\n", b"\ndata: ") + b"\n\n"
+
+
+def replace(raw: bytes, data: bytes) -> bytes:
+    """The event ``raw`` with other data, in no more lines than it had; every other byte stays.
+
+    Its lines go into the event's own data lines, one each; those that are left over are taken out.
+    """
+    waiting = data.split(b"\n")[::-1]
+    out: list[bytes] = []
+    for line, end in _LINE_AND_END.findall(raw):
+        name, _, old = line.partition(b":")
+        if name not in _DATA:
+            out.append(line + end)
+        elif waiting:
+            new = waiting.pop()
+            if new != old.removeprefix(b" "):
+                lead = b": " if old.startswith(b" ") or new.startswith(b" ") else b":"
+                line = name + lead + new
+            out.append(line + end)
+    return b"".join(out)

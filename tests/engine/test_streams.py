@@ -18,9 +18,11 @@ from guardrail.core.conversation import Conversation, Kind, Segment, Subject, Tu
 from guardrail.core.decision import Decision, Failure
 from guardrail.core.policy import Action, FailMode, LabelRule, Mode, Policy, Stage
 from guardrail.core.redaction import Span
+from guardrail.core.stream import ReleaseMode, StreamRules
+from guardrail.core.vault import Vault
 from guardrail.core.verdict import Verdict
 from guardrail.engine.check import FailRules, GuardrailEngine
-from guardrail.engine.streams import Ready, StreamedAnswer, StreamRules
+from guardrail.engine.streams import Ready, StreamedAnswer
 from guardrail.errors import ClassifierUnavailable, FailureCode
 from guardrail.testing import ScriptedClassifier
 
@@ -34,7 +36,7 @@ LABELS = {
 POLICY = Policy("p", "Body.", LABELS)
 TALK = Conversation((Turn("user", (Segment("question", ()),)),))
 SMALL = StreamRules(window=10, overlap=6, max_held=100)
-WHOLE = StreamRules(window=None, overlap=6, max_held=100)
+WHOLE = StreamRules(ReleaseMode.WHOLE, overlap=6, max_held=100)
 
 
 class Bit(NamedTuple):
@@ -107,14 +109,17 @@ class Judge:
 class Client:
     """Plays the frontend: pushes events, takes what is ready, keeps what left."""
 
-    def __init__(self, rules: StreamRules, judge: Judge, group: Any, **engine: Any) -> None:
+    def __init__(
+        self, rules: StreamRules, judge: Judge, group: Any, vault: Vault | None = None, **engine: Any
+    ) -> None:
         self.judge = judge
         engine.setdefault("policies", [POLICY])
         policies = engine.pop("policies")
         self.engine = GuardrailEngine({Stage.OUTPUT: policies}, judge, **engine)
+        self.vault = vault or Vault(b"key")
         self.out: list[Ready[Event, Bit]] = []
         self.answer: StreamedAnswer[Event, Bit] = StreamedAnswer(
-            self.engine, TALK, rules, group, "gr-1", self.flush
+            self.engine, TALK, rules, self.vault, group, "gr-1", self.flush
         )
         self.pushed: list[Event] = []
 
@@ -197,7 +202,7 @@ class TestOrder:
             await c.say()  # usage, [DONE], a comment
             await c.end()
             assert c.untouched()
-            assert (c.answer.held, c.answer.halted) == (0, {})
+            assert (c.answer.waiting, c.answer.halted) == (0, {})
 
     async def test_events_wait_for_the_text_in_front_of_them(self):
         async with client(judge=Judge(gated=True)) as c:
@@ -253,16 +258,16 @@ class TestOrder:
         kinds = {next(s.segments).kind for s in c.judge.asked}
         assert kinds == {Kind.TEXT, Kind.REASONING, Kind.TOOL_ARGUMENTS}
 
-    async def test_it_says_whether_the_next_event_carries_text(self):
+    async def test_it_says_whether_the_next_event_may_leave(self):
         async with client() as c:
-            assert not c.answer.textless
+            assert not c.answer.leaves
             c.push(choices=[0])
-            assert c.answer.textless
+            assert c.answer.leaves
             await c.flush()
-            assert not c.answer.textless
-            c.push(Bit(""))
+            assert not c.answer.leaves
+            c.push(Bit("a"))
             c.push(choices=[0])
-            assert not c.answer.textless
+            assert not c.answer.leaves
             await c.end()
 
     async def test_nothing_is_ready_twice(self):
@@ -311,16 +316,16 @@ class TestRedaction:
             await c.end()
             assert (c.text(0), c.text(1)) == ("[REDACTED:RED]", "public")
 
-    async def test_json_arguments_are_redacted_leaf_by_leaf_in_the_first_piece(self):
+    async def test_json_arguments_are_redacted_leaf_by_leaf_where_they_stand(self):
         async with client() as c:
             for text in ("", '{"to": "SEC', 'RET", "n"', ": 1}"):
                 await c.say(call(text))
             await c.end()
             assert [ready.texts for ready in c.out] == [
                 [],
-                [(call('{"to": "SEC'), '{"to": "[REDACTED:RED]", "n": 1}')],
-                [(call('RET", "n"'), "")],
-                [(call(": 1}"), "")],
+                [(call('{"to": "SEC'), '{"to": "[REDACTED:RED]')],
+                [(call('RET", "n"'), '", "n"')],
+                [],
             ]
 
 
@@ -342,11 +347,11 @@ class TestWholeChannels:
     async def test_it_does_not_count_as_held(self):
         async with client() as c:
             await c.say(call("x" * 1000))
-            assert c.answer.held == 0
+            assert c.answer.waiting == 0
             with anyio.fail_after(1):
                 await c.answer.room()
             await c.end()
-            assert c.answer.held == 0
+            assert c.answer.waiting == 0
 
     async def test_one_without_arguments_leaves_without_a_check(self):
         async with client() as c:
@@ -370,7 +375,7 @@ class TestWholeChannels:
         async with client(WHOLE) as c:
             for _ in range(30):
                 await c.say(Bit("0123456789"))
-            assert (c.out, c.judge.asked, c.answer.held) == ([], [], 0)
+            assert (c.out, c.judge.asked, c.answer.waiting) == ([], [], 0)
             with anyio.fail_after(1):
                 await c.answer.room()
             await c.end()
@@ -514,7 +519,7 @@ class TestHalt:
             assert (c.text(0), c.text(1)) == ("", "fine words and more")
             assert c.halts == [0]
             assert all(0 in ready.dropped for ready in c.out if ready.event)
-            assert c.answer.held == 0
+            assert c.answer.waiting == 0
 
     async def test_the_end_of_the_choice_comes_before_what_the_upstream_says_about_it(self):
         async with client() as c:
@@ -543,7 +548,7 @@ class TestHalt:
             await c.end()
             assert (c.text(), c.text(0, "reasoning")) == ("", "")
             assert c.halts == [0]
-            assert (c.answer.held, c.judge.texts) == (0, ["thinking of it", "BOOM at once"])
+            assert (c.answer.waiting, c.judge.texts) == (0, ["thinking of it", "BOOM at once"])
 
     async def test_a_closed_failure_halts_and_says_so(self):
         async with client() as c:
@@ -618,34 +623,40 @@ class TestRoom:
                 assert not reading.is_set()
                 await c.open(0)
                 await reading.wait()
-            assert c.answer.held == SMALL.overlap
+            assert c.answer.waiting == SMALL.overlap
             await c.end()
 
-    async def test_many_choices_below_their_window_do_not_stop_each_other(self):
-        """No check is due in any of them, yet together they hold more than may be held."""
+    async def test_every_choice_has_room_of_its_own(self):
+        """Else an early end would be made in choices that are about to say what must not leave."""
         async with client(StreamRules(window=50, overlap=10, max_held=60)) as c:
             c.push(call("arguments, and many of them, " * 9, 8))
-            assert not c.answer.full
             for choice in range(8):
                 c.push(Bit(f"choice {choice} says little", choice))
-            assert c.answer.full
+                assert not c.answer.full
             assert c.judge.asked == []
-            with anyio.fail_after(BOUND_S):
-                await c.answer.room()
-            assert not c.answer.full
-            assert all(text.startswith("choice") for text in c.judge.texts)  # the call goes on
             await c.end()
             await c.turns()
             assert c.untouched()
 
     async def test_text_that_comes_after_such_an_early_end_knows_what_stood_before(self):
         async with client(StreamRules(window=50, overlap=10, max_held=20)) as c:
-            c.push(Bit("a long word of BO", 0), Bit("and another", 1))
+            c.push(Bit("a long word of BO", 0), Bit("and another which is long", 1))
             await c.answer.room()
             await c.say(Bit("OM", 0))
             await c.end()
             assert c.halts == [0]
             assert "OM" not in c.text(0)
+
+    async def test_a_full_stream_below_its_window_is_judged_to_its_end(self):
+        async with client(StreamRules(window=50, overlap=10, max_held=20)) as c:
+            c.push(Bit("thirty characters, or so it is"))
+            assert c.answer.full
+            with anyio.fail_after(BOUND_S):
+                await c.answer.room()
+            assert not c.answer.full
+            assert c.judge.texts == ["thirty characters, or so it is"]
+            await c.end()
+            assert c.untouched()
 
     async def test_a_choice_that_is_halted_makes_room(self):
         async with client(judge=Judge(gated=True)) as c:
@@ -658,7 +669,7 @@ class TestRoom:
             async with anyio.create_task_group() as group:
                 group.start_soon(open_soon)
                 await c.answer.room()
-            assert c.answer.held == 0
+            assert c.answer.waiting == 0
 
     async def test_a_text_that_must_be_held_as_a_whole_does_not_hang(self):
         """Redaction of everything keeps the limit in front of it, so nothing leaves before the end."""
@@ -671,7 +682,7 @@ class TestRoom:
             for _ in range(40):
                 await c.say(Bit("0123456789"))
                 await c.answer.room()
-                assert c.answer.held <= SMALL.max_held
+                assert c.answer.waiting <= SMALL.max_held
             await c.end()
             assert set(c.text().split("[REDACTED:RED]")) == {""}
 
@@ -719,7 +730,7 @@ class TestDecision:
     @pytest.mark.parametrize("words", [["DOWN .......", "fine ......."], ["fine .......", "DOWN ......."]])
     async def test_a_failure_that_let_text_through_is_never_forgotten(self, words: list[str]):
         rules = {Stage.OUTPUT: FailRules(FailMode.OPEN)}
-        async with client(StreamRules(10, 0, 100), on_error=rules) as c:
+        async with client(StreamRules(window=10, overlap=0, max_held=100), on_error=rules) as c:
             for word in words:
                 await c.say(Bit(word))
             await c.end()
@@ -732,7 +743,7 @@ class TestDecision:
     @pytest.mark.parametrize("words", [["DOWN .......", "HMM ......."], ["HMM .......", "DOWN ......."]])
     async def test_nor_is_a_stricter_verdict_beside_it(self, words: list[str]):
         rules = {Stage.OUTPUT: FailRules(FailMode.OPEN)}
-        async with client(StreamRules(10, 0, 100), on_error=rules) as c:
+        async with client(StreamRules(window=10, overlap=0, max_held=100), on_error=rules) as c:
             for word in words:
                 await c.say(Bit(word))
             await c.end()
@@ -814,9 +825,9 @@ async def _play(
                 c.answer.finish(bits[0].choice)
             elif step == "room":
                 await c.answer.room()
-                assert c.answer.held <= rules.max_held
+                assert c.answer.waiting <= rules.max_held
         await c.end()
-    assert c.answer.held == 0
+    assert c.answer.waiting == 0
     return c
 
 

@@ -16,9 +16,9 @@ from guardrail import GuardrailEngine, GuardrailMiddleware
 from guardrail.backends.forward import HttpForwarder
 from guardrail.core.conversation import Subject
 from guardrail.core.policy import Action, FailMode, LabelRule, Policy, Stage
+from guardrail.core.stream import ReleaseMode, StreamRules
 from guardrail.core.verdict import Verdict
 from guardrail.engine.check import FailRules
-from guardrail.engine.streams import StreamRules
 from guardrail.errors import ClassifierUnavailable, UpstreamLost
 from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send
 from guardrail.frontends.middleware import Settings
@@ -43,6 +43,14 @@ RULES = (
     (MAIL, Verdict(HOUSE, "HIDE", violation=True, excerpts=(MAIL,))),
     ("outage", ClassifierUnavailable("the judge is down")),
 )
+
+
+def rules(window: int | None, overlap: int, **more: Any) -> StreamRules:
+    if window is None:
+        return StreamRules(ReleaseMode.WHOLE, overlap=overlap, **more)
+    return StreamRules(window=window, overlap=overlap, **more)
+
+
 SMALL = StreamRules(window=20, overlap=10, max_held=200)
 EVENTS = (b"content-type", b"text/event-stream")
 FIRST = chunk({"role": "assistant", "content": ""})
@@ -314,7 +322,7 @@ class TestNothingUnjudgedLeaves:
                 await send(message)
 
             judging = engine(classifier=Slow(), timeout_s=600)
-            settings = Settings(streaming=StreamRules(window, overlap, max_held=40))
+            settings = Settings(streaming=rules(window, overlap, max_held=40))
             await GuardrailMiddleware(streaming(*parts), judging, settings)(scope, receive, sending)
 
         ask = json.dumps({"messages": [{"role": "user", "content": "Hello"}], "stream": True}).encode()
@@ -349,7 +357,7 @@ class TestNothingUnjudgedLeaves:
             log.append(("app has sent", ""))
 
         app = streaming(FIRST, *said("fine " * 50), LAST, DONE, then=ended)
-        settings = Settings(streaming=StreamRules(window=None, max_held=50))
+        settings = Settings(streaming=StreamRules(ReleaseMode.WHOLE, max_held=50))
         raw = json.dumps({"messages": [{"role": "user", "content": "Hello"}], "stream": True}).encode()
         guarded = GuardrailMiddleware(app, engine(classifier=gate), settings)
         with anyio.fail_after(20):
@@ -391,7 +399,7 @@ class TestNothingUnjudgedLeaves:
 
 @pytest.mark.anyio
 class TestBlock:
-    @pytest.mark.parametrize("rules", [SMALL, StreamRules(), StreamRules(window=None)])
+    @pytest.mark.parametrize("rules", [SMALL, StreamRules(), StreamRules(ReleaseMode.WHOLE)])
     async def test_before_any_text_left_it_is_a_whole_refusal(self, rules: StreamRules):
         sink = MemorySink()
         parts = [FIRST, *said("forbidden from the start, and so on and so on"), LAST, DONE]

@@ -28,6 +28,8 @@ NUMBERS = [
     "0.10000",
     "123456789012345678901234567890",
     "1e-400",
+    "-" + "9" * 300,
+    "0." + "3" * 300,
 ]
 STRINGS = [
     "",
@@ -45,6 +47,9 @@ STRINGS = [
     "é\u0085\u2028",
     "😀",
     "/",
+    "a.b",
+    "[0]",
+    "\x00",
 ]
 MARK = "§private"
 
@@ -308,6 +313,17 @@ def without(tree: Any, removed: list[Address], at: Address = ()) -> Any:
     return tree
 
 
+def replaced(tree: Any, addresses: list[Address], new: Any, at: Address = ()) -> Any:
+    kind, inner = tree
+    if at in addresses:
+        return new
+    if kind == "list":
+        return kind, [replaced(item, addresses, new, (*at, i)) for i, item in enumerate(inner)]
+    if kind == "object":
+        return kind, [(key, replaced(item, addresses, new, (*at, key))) for key, item in inner]
+    return tree
+
+
 def is_thinned(text: str, original: str) -> bool:
     """Whether ``text`` is ``original`` with some characters left out."""
     rest = iter(original)
@@ -328,6 +344,17 @@ class TestEdit:
             expected += written.text[position:start] + orjson.dumps(news[at]).decode()
             position = end
         assert edit(written.raw, news) == (expected + written.text[position:]).encode()
+
+    @given(trees, seeds, st.sampled_from(STRINGS) | st.text())
+    def test_it_parses_to_the_original_with_these_values_replaced(
+        self, tree: Any, rng: random.Random, new: str
+    ):
+        tree = distinct(tree)
+        written = write(tree, rng)
+        some = chosen(written.places, rng)
+        assert loads_strict(edit(written.raw, dict.fromkeys(some, new))) == plain(
+            replaced(tree, some, ("string", new))
+        )
 
     @given(trees, seeds)
     def test_what_is_removed_is_gone_and_everything_else_stays_in_place(

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from guardrail.errors import UnreadableResponse
-from guardrail.wire.sse import MAX_EVENT_BYTES, Event, SseDecoder, encode
+from guardrail.wire.sse import MAX_EVENT_BYTES, Event, SseDecoder, encode, replace
 
 MARK = b"\xef\xbb\xbf"  # a byte order mark
 PIECES = [
@@ -178,6 +178,71 @@ class TestEncode:
     def test_its_bytes(self):
         assert encode(b"{}") == b"data: {}\n\n"
         assert encode(b"{}", "ping") == b"event: ping\ndata: {}\n\n"
+
+
+LINES = st.sampled_from(
+    [
+        b"data: a",
+        b"data:a",
+        b"data:  a",
+        b"data",
+        b"data:",
+        MARK + b"data: b",
+        b": data: a",
+        b"event: data",
+        b"id: 7",
+        b"retry:1",
+        b"data : a",
+    ]
+)
+
+
+class TestReplace:
+    @given(
+        st.lists(LINES, min_size=1),
+        st.sampled_from([b"\n", b"\r\n", b"\r"]),
+        st.sampled_from([0, 1, 2]),
+        st.data(),
+    )
+    def test_the_data_is_new_and_every_other_byte_stays(
+        self, lines: list[bytes], end: bytes, ends: int, data: st.DataObject
+    ):
+        raw = end.join(lines) + end * ends
+        [before] = decode(raw)
+        if before.data is None:
+            assert replace(raw, b"new") == raw
+            return
+        assert replace(raw, before.data) == raw
+        piece = st.sampled_from([b"", b"{}", b" [1,", b"data: x"])
+        room = before.data.count(b"\n") + 1
+        new = b"\n".join(data.draw(st.lists(piece, min_size=1, max_size=room)))
+        after = replace(raw, new)
+        assert [event.data for event in decode(after)] == [new]
+
+        def others(block: bytes) -> list[bytes]:
+            kept = [
+                line for line in block.split(end) if line.split(b":")[0] not in (b"data", MARK + b"data")
+            ]
+            return [line for line in kept if line]
+
+        assert others(after) == others(raw)
+        assert after.endswith(end * ends)
+
+    @pytest.mark.parametrize(
+        ("raw", "new", "after"),
+        [
+            (b"data: a\n\n", b"b", b"data: b\n\n"),
+            (b"data:a\r\n\r\n", b"b", b"data:b\r\n\r\n"),
+            (b"data:a\n\n", b" b", b"data:  b\n\n"),
+            (b"event: e\rdata: a\rid: 1\rdata: b\r\r", b"c\nd", b"event: e\rdata: c\rid: 1\rdata: d\r\r"),
+            (b"data: a\nid: 1\ndata: b\n\n", b"c", b"data: c\nid: 1\n\n"),
+            (b"data\ndata: b\n\n", b"\nc", b"data\ndata: c\n\n"),
+            (b"data\n\n", b"c", b"data:c\n\n"),
+            (b"data: a", b"b", b"data: b"),
+        ],
+    )
+    def test_its_bytes(self, raw: bytes, new: bytes, after: bytes):
+        assert replace(raw, new) == after
 
 
 def test_an_event_without_an_end_is_refused_instead_of_kept():

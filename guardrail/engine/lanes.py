@@ -1,0 +1,105 @@
+"""Lanes: what becomes of the text of one channel of a streamed answer, event by event.
+
+A *piece* is the text that one event adds to one channel. A *lane* is a channel with its guard; it knows how
+far its text was released and what replaces which of it. Places are counted from the lane's start.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Protocol
+
+from guardrail.core.conversation import Kind, Segment
+from guardrail.core.redaction import Edit
+from guardrail.core.stream import Release, StreamGuard, StreamRules
+from guardrail.core.vault import Vault
+from guardrail.detectors import DETECTORS
+
+__all__ = ["Lane", "Piece", "sized"]
+
+
+@lru_cache(maxsize=64)
+def sized(rules: StreamRules, detectors: frozenset[str]) -> StreamRules:
+    """The rules, with as much held back as these detectors need to see a match before any of it leaves."""
+    known = [DETECTORS[name] for name in detectors]
+    spaced = max((d.held for d in known if not d.unbroken), default=0)
+    unbroken = max((d.longest for d in known if d.unbroken), default=0)
+    return replace(rules, overlap=max(rules.overlap, spaced), unbroken=max(rules.unbroken, unbroken))
+
+
+class Piece(Protocol):
+    """The text one event adds to one channel; a ``whole`` channel leaves only when it is done."""
+
+    @property
+    def choice(self) -> int:
+        """Index of the choice it belongs to."""
+
+    @property
+    def channel(self) -> str:
+        """Name of its channel within the choice."""
+
+    @property
+    def kind(self) -> Kind:
+        """What its text is."""
+
+    @property
+    def text(self) -> str:
+        """The text; may be empty."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the channel leaves only as a whole."""
+
+
+@dataclass(slots=True)
+class Lane:
+    """One channel: its guard and the fate of its text."""
+
+    choice: int
+    channel: str
+    kind: Kind
+    whole: bool
+    guard: StreamGuard
+    pushed: int = 0
+    released: int = 0
+    edits: deque[Edit] = field(default_factory=deque)  # of what was released and has not left
+    judged: list[str] = field(default_factory=list)
+
+    def release(self, release: Release, vault: Vault) -> None:
+        """Let text go, with what is redacted and restored in it."""
+        original, at = release.original, self.released
+        if release.spans or vault:
+            before = self.judged[-1] if self.judged else ""
+            for edit in vault.answer(Segment(original, (), self.kind, before), release.spans):
+                self.edits.append(Edit(at + edit.start, at + edit.end, edit.text))
+        self.judged.append(original)
+        self.released += len(original)
+
+    def is_free(self, piece: Piece, start: int) -> bool:
+        """Whether all text of the piece that begins at ``start`` was released."""
+        if self.whole:
+            return self.guard.finished
+        return self.released >= start + len(piece.text)
+
+    def leave(self, text: str, start: int) -> str:
+        """The text of the piece that begins at ``start``, as it leaves; asked piece by piece, in order.
+
+        A replacement stands where its text begins, be it longer than the piece.
+        """
+        edits = self.edits
+        end = start + len(text)
+        out: list[str] = []
+        position = start
+        while edits and edits[0].start < end:
+            edit = edits[0]
+            if edit.start >= start:
+                out.append(text[position - start : edit.start - start])
+                out.append(edit.text)
+            position = min(edit.end, end)
+            if edit.end > end:
+                break
+            edits.popleft()
+        out.append(text[position - start :])
+        return "".join(out)
