@@ -33,7 +33,7 @@ JUDGE_MS: Final = 300
 UPSTREAM_MS: Final = 500
 PAUSE_MS: Final = 20
 OPEN_PATH: Final = "/v1/benchmark"
-RELEASES: Final = ("window", "whole")
+RELEASES: Final = ("whole", "window", "live")
 _POLICY: Final = "illicit-harm"
 
 
@@ -88,7 +88,7 @@ SERIES: Final = (
         "slow stream",
         dict.fromkeys(("bare", "slow", *RELEASES), _SPREAD),
         (4,),
-        {"slow": None, "window": None, "whole": 1},
+        {"slow": None, "whole": 1, "window": None, "live": None},
         paced=True,
     ),
 )

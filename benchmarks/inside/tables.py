@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from benchmarks.inside import detection, guard
+from benchmarks.inside import detection, guard, restoring
 from benchmarks.inside.timing import Effort
 
 
 def measure(effort: Effort) -> str:
     """Markdown."""
-    return "\n".join(table(effort) for table in (guard.measure, detection.measure))
+    return "\n".join(table(effort) for table in (guard.measure, restoring.measure, detection.measure))

@@ -129,7 +129,8 @@ def _analyzer(nlp: Any) -> tuple[Callable[[str, list[str]], list[Any]], set[str]
     analyzer = AnalyzerEngine(registry, engine, supported_languages=[nlp.lang])
 
     def analyze(text: str, entities: list[str]) -> list[Any]:
-        return analyzer.analyze(text, nlp.lang, entities, score_threshold=_MIN_SCORE)
+        found: list[Any] = analyzer.analyze(text, nlp.lang, entities, score_threshold=_MIN_SCORE)
+        return found
 
     return analyze, {entity for one in registry.recognizers for entity in one.supported_entities}
 

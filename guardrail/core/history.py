@@ -49,7 +49,6 @@ from typing import Final
 from guardrail.core.conversation import Address, Kind, Segment, Turn
 from guardrail.core.policy import Policy
 from guardrail.core.redaction import Redaction, Span
-from guardrail.core.vault import Vault
 
 __all__ = [
     "Delivered",
@@ -60,7 +59,6 @@ __all__ = [
     "judged",
     "redactions",
     "root",
-    "values",
 ]
 
 _TOOL_ROLES: Final = frozenset({"tool", "function"})
@@ -151,15 +149,6 @@ def changed(turn: Turn, texts: Mapping[Address, str]) -> Turn:
     return Turn(
         turn.role,
         tuple(replace(s, text=texts[s.address]) if s.address in texts else s for s in turn.segments),
-    )
-
-
-def values(index: int, answer: Turn, vault: Vault) -> tuple[tuple[int, int, Span], ...]:
-    """What was restored in an answer, as spans of the conversation's turn ``index``, which it becomes."""
-    return tuple(
-        (index, place, span)
-        for place, segment in enumerate(_texts(answer))
-        for span in vault.values_in(segment)
     )
 
 

@@ -38,7 +38,7 @@ from typing import Final, Protocol
 from guardrail.core.decision import Decision
 from guardrail.core.graphemes import boundary, window_end
 from guardrail.core.policy import Action
-from guardrail.core.redaction import Edit, Span, merge, redact
+from guardrail.core.redaction import Span, merge, redact
 
 __all__ = ["Check", "Command", "Halt", "Release", "ReleaseMode", "Restorer", "StreamGuard", "StreamRules"]
 
@@ -66,7 +66,7 @@ class StreamRules:
     release: ReleaseMode = ReleaseMode.WINDOW
     window: int = 400
     overlap: int = 120
-    first: int | None = None
+    first: int | None = 40
     unbroken: int = 0
     final_check: bool = False
     max_held: int = 16_384
@@ -74,10 +74,6 @@ class StreamRules:
 
 class Restorer(Protocol):
     """Knows placeholders; ``guardrail.core.vault.Vault`` is one."""
-
-    def restorations(self, text: str) -> list[Edit]:
-        """Where placeholders stand in the text."""
-        ...
 
     def open_at(self, text: str) -> int:
         """Where one that is not complete yet may begin at the text's end; its length if nowhere."""
@@ -129,8 +125,8 @@ class StreamGuard:
     """
 
     __slots__ = (
-        "_arrived", "_base", "_closed", "_due", "_halted", "_judged", "_mode", "_outstanding", "_parts",
-        "_read_whole", "_released", "_restorer", "_rules", "_spans", "_text", "unjudged_released",
+        "_again", "_arrived", "_base", "_closed", "_due", "_halted", "_judged", "_mode", "_outstanding",
+        "_parts", "_read_whole", "_released", "_restorer", "_rules", "_spans", "_text", "unjudged_released",
     )  # fmt: skip
 
     def __init__(
@@ -149,6 +145,7 @@ class StreamGuard:
         self._parts: list[str] = []  # what was pushed behind it
         self._arrived = 0
         self._judged = 0  # up to here a settled check has read
+        self._again = rules.overlap  # how much of that the next check reads again
         self._released = 0
         self._outstanding: list[Check] = []
         self._spans: tuple[Span, ...] = ()
@@ -212,7 +209,7 @@ class StreamGuard:
             if end < self._arrived or running.start > 0:
                 commands.append(self._check(0, self._arrived))
         elif end < self._arrived:
-            commands.append(self._check(max(0, end - self._rules.overlap), self._arrived))
+            commands.append(self._check(max(0, end - self._tail(end)), self._arrived))
         return commands
 
     def settle(self, check: Check, decision: Decision) -> list[Command]:
@@ -231,7 +228,8 @@ class StreamGuard:
         if decision.redactions:
             self._spans = merge([*self._spans, *self._found(check, decision)])
         end = check.start + len(check.text)
-        self._judged = max(self._judged, end)
+        if end > self._judged:
+            self._judged, self._again = end, self._tail(end)
         if not check.start:
             self._read_whole = max(self._read_whole, end)
         self._due = self._next_due()
@@ -278,20 +276,18 @@ class StreamGuard:
         if self._mode is ReleaseMode.LIVE or (self._closed and self._all_judged):
             limit = self._arrived
         else:
-            limit = self._judged - max(self._rules.overlap, self._unbroken())
+            limit = self._judged - self._again
         if self._closed and limit == self._arrived:
             return limit
         while limit > self._released and (before := self._uncut(limit)) < limit:
             limit = before
         return limit
 
-    def _unbroken(self) -> int:
-        """The length of the run at the end of what was judged, in which something may be growing."""
-        most = self._rules.unbroken
-        if not most:
-            return 0
-        run = _BREAK.search(self._slice(self._judged - most, self._judged)[::-1])
-        return run.start() if run is not None else most
+    def _tail(self, end: int) -> int:
+        """How much of what ends there is read again with what follows: the overlap, or a longer run."""
+        read = self._slice(end - self._rules.unbroken, end) if self._rules.unbroken else ""
+        run = _BREAK.search(read[::-1])
+        return max(self._rules.overlap, run.start() if run is not None else len(read))
 
     @property
     def _all_judged(self) -> bool:
@@ -308,12 +304,8 @@ class StreamGuard:
                 break
         self._join()
         if self._restorer is not None:
-            held = self._slice(self._released, self._arrived)
-            if not self._closed:
-                limit = min(limit, self._released + self._restorer.open_at(held))
-            for edit in self._restorer.restorations(held):
-                if self._released + edit.start < limit < self._released + edit.end:
-                    limit = self._released + edit.start
+            piece = self._slice(self._released, limit)
+            limit = self._released + self._restorer.open_at(piece)
         return self._base + boundary(self._text, limit - self._base)
 
     def _release(self, limit: int) -> Release:
@@ -334,7 +326,7 @@ class StreamGuard:
 
     def _restart(self) -> int:
         """Where the next check begins: with all that is held, and the overlap."""
-        return max(0, min(self._released, self._judged - self._rules.overlap))
+        return max(0, min(self._released, self._judged - self._again))
 
     def _next_check(self) -> Check:
         self._join()

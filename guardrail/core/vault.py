@@ -35,6 +35,7 @@ __all__ = ["Edit", "RedactionRules", "Vault", "apply", "mask"]
 _HASH_LETTERS: Final = 16
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _LETTER: Final = re.compile(r"[^\s!-/:-@\[-`{-~]")
+_SHORT: Final = 4  # below it, the same letters in another word are chance
 _LOOK_BACK: Final = 3  # characters that decide whether a placeholder stands inside a word
 
 
@@ -61,6 +62,42 @@ class _Kept:
     kind: str
 
 
+class _Values:
+    """Finds many texts in another in one pass, by how they begin."""
+
+    __slots__ = ("_kept", "_lengths", "_widths")
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Kept] = {}
+        self._lengths: dict[str, list[int]] = {}  # of those that begin alike, the longest first
+        self._widths: list[int] = []  # of such beginnings
+
+    def add(self, kept: _Kept) -> None:
+        """Look for this text too; of equal ones the first counts."""
+        if self._kept.setdefault(kept.value, kept) is not kept:
+            return
+        beginning = kept.value[:_SHORT]
+        lengths = self._lengths.setdefault(beginning, [])
+        if len(kept.value) not in lengths:
+            lengths.append(len(kept.value))
+            lengths.sort(reverse=True)
+        if len(beginning) not in self._widths:
+            self._widths.append(len(beginning))
+
+    def find(self, text: str) -> Iterator[tuple[int, int, _Kept]]:
+        """Every place where one stands, of those that begin there the longest."""
+        if not self._kept:
+            return
+        for start in range(len(text)):
+            for width in self._widths:
+                for length in self._lengths.get(text[start : start + width], ()):
+                    end = start + length
+                    kept = self._kept.get(text[start:end])
+                    if kept is not None and (length >= _SHORT or _alone(text, start, end)):
+                        yield start, end, kept
+                        break
+
+
 class Vault:
     """One request's replacements.
 
@@ -69,16 +106,8 @@ class Vault:
     """
 
     __slots__ = (
-        "_called",
-        "_delivered",
-        "_given",
-        "_keep_last",
-        "_kept",
-        "_key",
-        "_kinds",
-        "_taken",
-        "_texts",
-    )
+        "_called", "_given", "_keep_last", "_kept", "_key", "_kinds", "_taken", "_texts", "_values",
+    )  # fmt: skip
 
     def __init__(self, key: bytes, *, keep_last: int = 4, taken: Iterable[str] = ()) -> None:
         self._key = key
@@ -87,7 +116,7 @@ class Vault:
         self._taken: set[str] | None = None  # read from the texts when first needed
         self._given: dict[tuple[str, str], str] = {}  # kind and value -> code
         self._kept: dict[tuple[str, str], _Kept] = {}  # kind and code -> value
-        self._delivered: dict[tuple[str, str], _Kept] = {}  # those of them that an answer held
+        self._values = _Values()
         self._kinds: frozenset[str] = frozenset()
         self._called: set[str] = set()  # codes that we put in front of a "("
 
@@ -122,7 +151,7 @@ class Vault:
                 all_spans.append(replace(lasting[passed], start=start, end=end))
             else:
                 all_spans.append(Span(start, end, kept.label))
-                restored[start] = self._delivered[found.kind, found.code] = kept
+                restored[start] = kept
 
         def put(span: Span, text: str) -> str:
             kept = restored.get(span.start)
@@ -131,20 +160,16 @@ class Vault:
         return edits(segment, all_spans, put)
 
     def values_in(self, segment: Segment) -> list[Span]:
-        """Where texts that ``answer`` turned back stand in a text as it was delivered.
+        """Where texts that have a placeholder stand in a segment, as they were redacted.
 
-        They are as they were redacted, so that the same conversation sent again is redacted alike. Every
-        place where such a text stands counts: the model knew none of them.
+        So what is hidden in one place can be hidden in all of them. A short text counts only as a word
+        of its own.
         """
         read = unescaped(segment.text) if segment.kind is Kind.TOOL_ARGUMENTS else plain(segment.text)
         found: list[Span] = []
-        for own in self._delivered.values():
-            at = read.text.find(own.value)
-            while at >= 0:
-                end = at + len(own.value)
-                start, end = read.to_raw(at, end)
-                found.append(Span(start, end, own.label, own.kind, Strategy.PLACEHOLDER))
-                at = read.text.find(own.value, at + len(own.value))
+        for start, end, own in self._values.find(read.text):
+            start, end = read.to_raw(start, end)
+            found.append(Span(start, end, own.label, own.kind, Strategy.PLACEHOLDER))
         return list(merge(found))
 
     def restorations(self, text: str, preceding: str = "") -> list[Edit]:
@@ -182,7 +207,8 @@ class Vault:
         letters = self._given.get((kind, text))
         if letters is None:
             letters = self._given[kind, text] = self._free_code(kind, text)
-            self._kept[kind, letters] = _Kept(text, span.label, span.kind)
+            kept = self._kept[kind, letters] = _Kept(text, span.label, span.kind)
+            self._values.add(kept)
             self._kinds |= {kind}
         return f"[{kind}_{letters}]"
 
@@ -224,6 +250,12 @@ def mask(text: str, keep_last: int) -> str:
     for place in places[: len(places) - left]:
         chars[place] = "*"
     return "".join(chars)
+
+
+def _alone(text: str, start: int, end: int) -> bool:
+    """Whether neither edge of ``text[start:end]`` stands inside a word."""
+    edges = (text[max(start - 1, 0) : start], text[start]), (text[end - 1], text[end : end + 1])
+    return not any(left.isalnum() and right.isalnum() for left, right in edges)
 
 
 def _lasting(span: Span) -> Span:

@@ -29,8 +29,9 @@ from guardrail.detectors import (
     secret_keys,
     unicode_confusables,
     unicode_hidden,
+    unicode_marks,
 )
-from guardrail.detectors.detector import Detector, Triggered, tidy
+from guardrail.detectors.detector import ENCODED_RUN, Detector, Triggered, tidy
 from guardrail.detectors.folding import forms
 from guardrail.detectors.patterns import Patterns
 from guardrail.errors import ConfigError
@@ -63,6 +64,7 @@ _ENTRIES: Final = {
         unicode_hidden.INVISIBLE,
         unicode_hidden.BIDI,
         unicode_hidden.TAGS,
+        unicode_marks.COMBINING,
         unicode_confusables.CONFUSABLES,
         injection_tokens.SPECIAL_TOKENS,
         injection_phrases.OVERRIDE,
@@ -70,6 +72,8 @@ _ENTRIES: Final = {
         injection_phrases.PROMPT_LEAK,
     )
 }
+
+_NONE: Final[frozenset[int]] = frozenset()
 
 DETECTORS: Final[Mapping[str, Detector]] = MappingProxyType(
     {name: entry.detector for name, entry in _ENTRIES.items()}
@@ -90,13 +94,13 @@ def find_all(names: Iterable[str], text: str) -> list[tuple[str, int, int]]:
     found = [
         (name, start, end)
         for name, some in spans.items()
-        for start, end in tidy(some, max(DETECTORS[name].longest, encodings.LONGEST))
+        for start, end in tidy(some, max(DETECTORS[name].longest, ENCODED_RUN))
     ]
     return sorted(found, key=lambda hit: (hit[1], hit[2], hit[0]))
 
 
 def _search(
-    names: tuple[str, ...], text: str, depth: int, done: frozenset[int] = frozenset()
+    names: tuple[str, ...], text: str, depth: int, done: frozenset[int] = _NONE
 ) -> Iterator[tuple[str, int, int]]:
     """What is found in a text and, to a depth, in what is encoded there; in no order.
 
@@ -133,6 +137,8 @@ class _Screen:
     def suspects(self, text: str) -> tuple[list[Detector], frozenset[int]]:
         """The detectors that may find something, and the kinds of layers that there may be."""
         hits = self.triggers.hits(text)
+        if not hits:
+            return [], _NONE
         size = len(self.detectors)
         kinds = frozenset(hit - size for hit in hits if hit >= size)
         return [self.detectors[hit] for hit in hits if hit < size], kinds
@@ -164,7 +170,7 @@ class _PrePass:
 @lru_cache(maxsize=64)
 def _pre_pass(names: tuple[str, ...]) -> _PrePass:
     entries = [_entry(name) for name in dict.fromkeys(names)]
-    inside = tuple(entry.detector.name for entry in entries if entry.inside)
+    inside = tuple(entry.detector.name for entry in entries if entry.detector.inside)
     signs = encodings.SIGNS if inside else ()
     return _PrePass(
         ascii=_Screen.of((entry for entry in entries if not entry.beyond_ascii), signs),

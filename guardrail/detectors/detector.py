@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
-__all__ = ["Detector", "Triggered", "tidy"]
+__all__ = ["ENCODED_RUN", "Detector", "Triggered", "tidy"]
+
+ENCODED_RUN: Final = 4_096
+"""How much of a run of encoded text, in code points, a stream holds back so that it is read whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,7 @@ class Detector:
     - ``hold``: how much of a match may have come before its beginning is found, as far as it goes;
       None: all of it.
     - ``unbroken``: no span of it holds white space, so only a word that goes on can become a match.
+    - ``inside``: it looks through what is encoded in a text as well (see ``encodings``).
     """
 
     name: str
@@ -28,11 +33,17 @@ class Detector:
     longest: int
     hold: int | None = None
     unbroken: bool = False
+    inside: bool = True
 
     @property
     def held(self) -> int:
         """How much text, behind which a match may be going on, is held back."""
         return self.longest if self.hold is None else self.hold
+
+    @property
+    def run(self) -> int:
+        """How long a run without white space at a text's end, which may become a match, is held back."""
+        return max(self.longest if self.unbroken else 0, ENCODED_RUN if self.inside else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +51,13 @@ class Triggered:
     """A detector with the cheap RE2 pattern without which it can find nothing.
 
     ``folded``: the pattern is meant for the folded copy of a text (see ``folding``).
-    ``beyond_ascii``: the detector finds nothing in pure-ASCII text. ``inside``: what is encoded in
-    the text is looked through as well (see ``encodings``).
+    ``beyond_ascii``: the detector finds nothing in pure-ASCII text.
     """
 
     detector: Detector
     trigger: str
     folded: bool = False
     beyond_ascii: bool = False
-    inside: bool = True
 
 
 def tidy(spans: Iterable[tuple[int, int]], longest: int) -> list[tuple[int, int]]:

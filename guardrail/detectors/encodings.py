@@ -28,12 +28,10 @@ from typing import Final
 from guardrail.detectors.folding import fold, unfold
 from guardrail.detectors.patterns import Patterns
 
-__all__ = ["DEPTH", "LONGEST", "ONCE", "SIGNS", "Layer", "layers"]
+__all__ = ["DEPTH", "ONCE", "SIGNS", "Layer", "layers"]
 
 DEPTH: Final = 3
 """How many layers, one inside the other, are looked through."""
-LONGEST: Final = 4_096
-"""How much of a run, in code points, a stream holds back so that it is read whole."""
 
 _SHORTEST: Final = 16  # of a run: 12 bytes of base 64
 _UNPRINTABLE: Final = 0.05  # of a run's characters: an odd control character, not binary data
@@ -71,7 +69,8 @@ SIGNS: Final = (
     r"[a-z0-9][A-Z][A-Za-z0-9+/_\-]{8}|[0-9A-Fa-f]{16}",
     r"[\x{E0020}-\x{E007E}]{4}|[\x{FE00}-\x{FE0F}\x{E0100}-\x{E01EF}]{4}",
     f"(?i){_ROT13}",
-    r"[\x{FF01}-\x{FF5E}\x{1D400}-\x{1D7FF}\x{2460}-\x{24FF}]"
+    # Not the punctuation of Chinese and Japanese, nor the single digits and letters in it.
+    r"[\x{FF10}-\x{FF19}\x{FF21}-\x{FF3A}\x{FF41}-\x{FF5A}]{4}|\x{FF20}|[\x{1D400}-\x{1D7FF}\x{2460}-\x{24FF}]{2}"
     r"|[!-~][\x{00AD}\x{034F}\x{180E}\x{200B}-\x{200F}\x{202A}-\x{202E}\x{2060}-\x{206F}\x{FEFF}"
     r"\x{FE00}-\x{FE0F}\x{E0000}-\x{E01EF}]+[!-~]",
 )

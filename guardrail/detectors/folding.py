@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from guardrail.core.redaction import View
@@ -63,7 +64,7 @@ _PAIRS: Final = (
 _LATIN: Final = {ord(a): b for alike, latin in _PAIRS for a, b in zip(alike, latin, strict=True)}
 _ALIKE: Final = re.compile(f"[{''.join(map(chr, _LATIN))}]+")
 _DROPPED: Final = frozenset(("Mn", "Cf"))
-_CACHED: Final = 20_000
+_CACHED: Final = 65_536  # some 12 MB, which only a hostile text fills
 _BEYOND_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 
 
@@ -86,6 +87,8 @@ def _fold_one(char: str) -> str:
         return " "
     if 0xE0000 <= ord(char) <= 0xE0FFF:
         return ""
+    if not unicodedata.decomposition(char) and not "가" <= char <= "힣":  # most of Unicode
+        return "" if unicodedata.category(char) in _DROPPED else char
     parts = [_SAME.get(c, c) for c in unicodedata.normalize("NFKD", char)]
     kept = [c for c in parts if not c or unicodedata.category(c[0]) not in _DROPPED]
     return unicodedata.normalize("NFC", "".join(kept))
@@ -101,6 +104,7 @@ def fold(text: str) -> str:
     return _BEYOND_ASCII.sub(lambda run: run[0].translate(_TABLE), text)
 
 
+@lru_cache(maxsize=1)  # several detectors ask for those of the same text, one after the other
 def forms(text: str) -> tuple[str, ...]:
     """The folded text and, when letters in it pass for Latin ones, its skeleton; the offsets agree."""
     folded = fold(text)

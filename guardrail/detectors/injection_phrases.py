@@ -1,8 +1,8 @@
 """Phrases by which a text tries to become the instruction (``injection.*``).
 
-Written from the published attack collections (garak, PIGuard, in-the-wild jailbreaks), English first
-and the commonest phrasing of German, French and Spanish. They are signals with few false alarms,
-not a defence: paraphrases, other languages and indirect injection are the judge's work.
+Written from the published attack collections (garak, PIGuard, in-the-wild jailbreaks), English here and
+other languages in ``injection_languages``. They are signals with few false alarms, not a defence:
+paraphrases and indirect injection are the judge's work.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from guardrail.detectors import injection_languages as abroad
 from guardrail.detectors.detector import Detector, Triggered, tidy
-from guardrail.detectors.folding import folded_spans
+from guardrail.detectors.folding import fold, folded_spans
 from guardrail.detectors.patterns import Patterns
 
 __all__ = ["OVERRIDE", "PERSONA", "PROMPT_LEAK"]
@@ -30,14 +31,6 @@ _RULES: Final = (
     r"|tasks?|assignments?|statements?|inputs?|policies)"
 )
 _WORDS: Final = r"(?:[\w'\-]+,? )"
-_DROP_DE: Final = r"(?:ignorier\w*|missacht\w*|vergiss|vergesst|vergessen sie)"
-_RULES_DE: Final = (
-    r"(?:anweisung|instruktion|befehl|regel|vorgabe|anordnung|aufforderung|aufgabe|richtlinie|auftrag)"
-)
-_DROP_FR: Final = r"(?:ignore[rz]?|oublie[rz]?|ne (?:tiens|tenez) (?:pas|plus) compte)"
-_RULES_FR: Final = r"(?:instruction|consigne|regle|directive|ordre)s?"
-_DROP_ES: Final = r"(?:ignora|ignore|ignorar|olvida|olvide|olvidar|descarta|haz caso omiso de)"
-_RULES_ES: Final = r"(?:instrucciones|reglas|indicaciones|ordenes|directrices)"
 _OVERRIDE: Final = (
     rf"\b{_DROP} {_WORDS}{{0,4}}{_EARLIER} {_WORDS}{{0,3}}{_RULES}\b",
     rf"\b{_DROP} {_WORDS}{{0,3}}(?:all|any|every|your|these|those|the|my) {_WORDS}{{0,3}}{_RULES} "
@@ -53,20 +46,13 @@ _OVERRIDE: Final = (
     r"(?:above|previous)(?: and\b|\s*[,.;:!]|$)",
     r"\bforget (?:about )?(?:everything|all)(?: (?:that )?(?:you|we|i) "
     r"(?:know|knew|were|was|have|had|learn|said|told|discuss|talk)|[,.;]? (?:and|just|now)\b|[,;!])",
-    # German
-    rf"\b{_DROP_DE} {_WORDS}{{0,4}}(?:vorherige|vorige|bisherige|obige|fruhere|vorangegangene"
-    r"|vorangehende|vorstehende|vorhergehende|ursprungliche)\w* "
-    rf"{_WORDS}{{0,2}}{_RULES_DE}\w*",
-    rf"\b{_DROP_DE} (?:(?:nun|jetzt|bitte) )*alles?\b(?: {_RULES_DE}|[,!;]"
-    rf"| {_WORDS}{{0,4}}(?:davor|zuvor|vorher|bisher|gesagt|{_RULES_DE}\w*))",
-    # French
-    rf"\b{_DROP_FR} (?:[\w']+ ){{0,4}}{_RULES_FR} (?:[\w']+ ){{0,2}}"
-    r"(?:precedent|anterieur|initial|ci-dessus|d'avant)\w*",
-    rf"\b{_DROP_FR} (?:tou(?:te)?s (?:les|tes|vos) {_RULES_FR}|tout ce qu)",
-    # Spanish
-    rf"\b{_DROP_ES} (?:\w+ ){{0,4}}(?:{_RULES_ES} (?:\w+ ){{0,2}}"
-    rf"(?:anteriores|previas|iniciales|de arriba)|(?:anteriores|previas) {_RULES_ES})\b",
-    rf"\b{_DROP_ES} (?:tod[ao]s (?:las|los|tus|sus) {_RULES_ES}|todo (?:lo )?que)\b",
+    # What is no instruction, only where an order to answer something else follows.
+    rf"\b{_DROP} (?:(?:all|the|these|those) )*(?:above|previous|preceding) "
+    r"(?:questions?|problems?|reminders?|warnings?|requests?|text)(?: for now)?,? (?:and |then )"
+    r"(?:(?:then|just|simply|directly|only|please|instead) ){0,2}"
+    r"(?:add|output|answer|repeat|reply|respond|print|say|write|enter)\b",
+    r"\b(?:drop|erase|delete) (?:all )?(?:of )?your (?:\w+ )?(?:instructions|directives"
+    r"|guidelines|rules)\b",
 )
 
 _FREE: Final = (
@@ -97,9 +83,6 @@ _PERSONA: Final = (
     r"(?:ethic|moral|legality|openai)\w*",
     r"\banswer (?:my|your|all|every) (?:\w+ ){0,2}in (?:two|2) (?:\w+ ){0,2}(?:ways|responses)\b",
     r"\bstay in character\b.{0,80}\b(?:dan|token|remind|jailbr)",
-    r"\b(?:du bist (?:jetzt|nun|ab jetzt)|tu es maintenant|(?:ahora eres|eres ahora)) "
-    rf"{_WORDS}{{0,8}}(?:ohne|sans|sin) {_WORDS}{{0,3}}"
-    r"(?:einschrank|regeln|filter|beschrank|grenzen|restric|limit|filtr|regles|reglas|censur)\w*",
 )
 
 _TELL: Final = (
@@ -122,13 +105,11 @@ _PROMPT_LEAK: Final = (
     r"(?:verbatim|word for word|you (?:were|have been|got) (?:given|told)|above)",
     r"\b(?:repeat|print|output|copy|echo|recite|write out) (?:back )?(?:all |everything|exactly )*"
     r"(?:(?:of )?(?:the )?(?:words|text|content|lines|sentences|instructions) )?\s?"
-    r"(?:above|before this|you were told|that came before)\b",
-    r"\b(?:zeige?|nenne?|gib|verrate?|wiederhole?) (?:mir )?(?:\w+ ){0,3}"
-    r"(?:system-?prompt|systemanweisung\w*"
-    r"|(?:ursprungliche|anfangliche|erste|geheime)\w* (?:anweisung|instruktion|prompt)\w*)",
-    r"\b(?:montre|affiche|revele|repete|donne|muestra|revela|repite|dime)(?:-moi|me|z)? (?:\w+ ){0,3}"
-    r"(?:prompt (?:systeme|initial|del sistema|inicial)"
-    r"|(?:instructions initiales|instrucciones iniciales))",
+    r"(?:before this|you were told|that came before)\b",
+    # "Word by word, then answer" is what tests of obedience ask for.
+    r"\b((?:repeat|print|output|copy|echo|recite|write out) (?:back )?(?:all |everything|exactly )*"
+    r"(?:(?:of )?(?:the )?(?:words|text|content|lines|sentences|instructions) )?\s?above"
+    r"(?: word for word| verbatim)?)(?:\s*[^\sw]|$)",
 )
 
 
@@ -143,10 +124,10 @@ def _finder(patterns: tuple[str, ...]) -> Callable[[str], list[tuple[int, int]]]
 
 
 def _detector(name: str, written: tuple[str, ...]) -> Triggered:
-    patterns = tuple("(?i)" + pattern.replace(" ", r"\s+") for pattern in written)
+    patterns = tuple("(?i)" + fold(pattern).replace(" ", r"\s+") for pattern in written)
     return Triggered(Detector(name, _finder(patterns), _LONGEST), "|".join(patterns), folded=True)
 
 
-OVERRIDE: Final = _detector("injection.override", _OVERRIDE)
-PERSONA: Final = _detector("injection.persona", _PERSONA)
-PROMPT_LEAK: Final = _detector("injection.prompt_leak", _PROMPT_LEAK)
+OVERRIDE: Final = _detector("injection.override", (*_OVERRIDE, *abroad.OVERRIDE))
+PERSONA: Final = _detector("injection.persona", (*_PERSONA, *abroad.PERSONA))
+PROMPT_LEAK: Final = _detector("injection.prompt_leak", (*_PROMPT_LEAK, *abroad.PROMPT_LEAK))

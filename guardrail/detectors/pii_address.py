@@ -33,11 +33,17 @@ _TAIL: Final = re.compile(
     rf"(?:{_GAP}(?:[A-Z]{{1,2}}-)?[0-9]{{4,5}}(?: ?[A-Z]{{2}}\b)? {_TOWN}"
     rf"|{_GAP}(?:{_TOWN}{_GAP})?(?:{_TOWN}{_GAP})?(?:{_STATE_CODE}|{_CODE})\b)?"
 )
-# A year is no house number: "the 2008 Wall Street crash", "in 1886, Robert Lane".
-_YEAR: Final = re.compile(r"(?:1[5-9]|20)[0-9]{2}(?P<comma>,)? ")
+# A year is no house number: "the 2008 Wall Street crash", "in 1886, Robert Lane", "1991-1998, T. Hill".
+# Behind one only a word that is not a surname too makes a street.
+_YEAR: Final = re.compile(r"(?:1[5-9]|20)[0-9]{2}(?P<range>-[0-9]{4})?(?P<comma>,)? ")
 _OF_A_YEAR: Final = re.compile(r"\b(?:the|in|of|since|by|a|from|until|during) \Z", re.IGNORECASE)
-_PLACES: Final = re.compile(
-    r"(?:arbeits|ausbildungs|bau|fenster|park|schlaf|sitz|spiel|steh|stell|studien|tabellen)platz",
+_STREETS: Final = ("Street", "Avenue", "Road", "Drive", "Boulevard", "St", "Ave", "Rd", "Dr", "Blvd")
+# Compounds that are no streets, and what people count on the way to one.
+_NO_STREET: Final = re.compile(
+    r"(?:arbeits|ausbildungs|bau|fenster|park|schlaf|sitz|spiel|steh|stell|studien|tabellen)platz"
+    r"|(?:aus|fu[sß]|heim|hin|lösungs|mittel|rad|rechen|rück|um)weg"
+    r"|[0-9]+[a-z]? (?:[a-z'.]+ )?(?:a|blocks?|days?|down|feet|from|hours?|in|km|lane|meters?|miles?"
+    r"|minutes?|of|or|other|the|to|up|way|yards?) ",
     re.IGNORECASE,
 )
 
@@ -57,10 +63,13 @@ def find_address(text: str) -> list[tuple[int, int]]:
 
 
 def _is_other(text: str, start: int, end: int) -> bool:
+    """Whether the number is a year, or the word no street's."""
     year = _YEAR.match(text, start, end)
-    if year and (year["comma"] or _OF_A_YEAR.search(text, max(0, start - 8), start)):
-        return True
-    return _PLACES.match(text, start, end) is not None
+    if year is None:
+        return _NO_STREET.match(text, start, end) is not None
+    is_street = text[start:end].rstrip(".").endswith(_STREETS) or text[start:end][-1].isdigit()
+    is_listed = year["range"] is not None or year["comma"] is not None
+    return is_listed or not is_street or _OF_A_YEAR.search(text, max(0, start - 8), start) is not None
 
 
 ADDRESS: Final = Triggered(

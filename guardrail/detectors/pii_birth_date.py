@@ -35,11 +35,12 @@ _DATE: Final = (
 )
 _NAMES: Final = (
     # Where somebody was born may stand between: "born in Leeds on", "né à Paris le".
-    r"d\.?o\.?b\.?|born(?: in [\w ,\-]{2,30} on)?|date[ _\-]?of[ _\-]?birth|birth[ _\-]?(?:date|day)|birthdate|geb\.?|geboren"
-    r"|geburts(?:datum|tag)|n[eé]e?(?:\(e\))?(?: [aà] [\w ,\-]{2,30} le)?|naissance|nacid[oa]|nac[ií](?:[oó])?|nacimiento|natal[ií]cio"
-    r"|nascid[oa]|nasc[ií](?:mento)?|nat[oa](?: a [\w ,\-]{2,30})? il|(?:data di )?nascita|geboortedatum|f[oø]dt|f[oö]dd|f[oø]dselsdato"
-    r"|f[oö]delsedatum|urodz(?:on[ya]|enia)|ur\.|родил(?:ся|ась)|рождения|出生(?:日期|于|年月日)?|生年月日"
-    r"|生日|誕生日|생년월일"
+    r"d\.?o\.?b\.?|born(?: in [\w ,\-]{2,30} on)?|date[ _\-]?of[ _\-]?birth|birth[ _\-]?(?:date|day)"
+    r"|geb\.?|geboren|geburts(?:datum|tag)|n[eé]e?(?:\(e\))?(?: [aà] [\w ,\-]{2,30} le)?|naissance"
+    r"|nacid[oa]|nac[ií](?:[oó])?|nacimiento|natal[ií]cio|nascid[oa]|nasc[ií](?:mento)?"
+    r"|nat[oa](?: a [\w ,\-]{2,30})? il|(?:data di )?nascita|geboortedatum|f[oø]dt|f[oö]dd"
+    r"|f[oø]dselsdato|f[oö]delsedatum|urodz(?:on[ya]|enia)|ur\.|родил(?:ся|ась)|рождения"
+    r"|出生(?:日期|于|年月日)?|生年月日|生日|誕生日|생년월일"
 )
 _BORN: Final = (
     behind(_NAMES, _DATE, r"(?:$|[^0-9])"),

@@ -1,4 +1,4 @@
-"""Passports and driving licences (``pii.passport``, ``pii.driving_licence``)."""
+"""Passports, identity cards and driving licences (``pii.passport``, ``pii.driving_licence``)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ _ZONE: Final = (
     r"(?:^|[^A-Z0-9<])([A-Z0-9<]{9}\d[A-Z<]{3}\d{7}[MFX<]\d{7}[A-Z0-9<]{14}[\d<]\d)(?:$|[^A-Z0-9<])"
 )
 _PASSPORT: Final = behind(
-    r"pass(?:port)?|passport(?:s|[ _-]?(?:nr|no|number|num|id)\.?)?|reisepass(?:nummer|nr\.?)?|passnummer"
-    r"|passeport|pasaporte|passaporto|passaporte|paspoort(?:nummer)?|paszport(?:u)?|pasaport|pass(?:e?nummer)"
-    r"|паспорт(?:а|ные данные)?|护照(?:号码?)?|護照(?:號碼)?|パスポート(?:番号)?|旅券(?:番号)?|여권(?:번호)?",
-    r"[A-Z]{0,3}\d[A-Z0-9]{5,8}|[A-Z]{1,2} ?\d{6,8}|\d\d ?\d\d ?\d{6}",
+    r"pass(?:port)?s?|reisepass(?:nummer|nr\.?)?|passnummer|passe?port|pasaporte|passaporto|passaporte"
+    r"|paspoort(?:nummer)?|paszportu?|pasaport|паспорта?|护照(?:号码?)?|護照(?:號碼)?"
+    r"|パスポート(?:番号)?|旅券(?:番号)?|여권(?:번호)?"
+    r"|(?:personal)?ausweis(?:nummer|nr\.?)?|identity card|id card|carte d'identit[eé]"
+    r"|carta d'identit[aà]|identiteitskaart",
+    r"[A-Z]{0,3}\d[A-Z0-9]{5,8}|[A-Z]{1,2} ?\d{6,8}|[A-Z]{2}\d{5}[A-Z]{2}|\d\d ?\d\d ?\d{6}",
 )
 _LICENCE: Final = behind(
-    r"driv(?:er'?s?|er’s|ing)[ _-]?licen[cs]e|licen[cs]e (?:number|no)|dl(?: ?#| number| no\.?)"
+    r"driv(?:er.?s?|ing)[ _-]?licen[cs]e|licen[cs]e (?:number|no)|dl(?: ?#| number| no\.?)"
     r"|f[uü]hrerschein(?:nummer|nr\.?)?|permis(?: de conduire)?|(?:permiso|carn[eé]|licencia) de conducir"
     r"|patente(?: di guida)?|rijbewijs(?:nummer)?|k[oø]rekort|k[oö]rkort",
     r"[A-Z]{0,5}\d[A-Z0-9\-]{4,18}",
@@ -36,7 +38,10 @@ _LEAST_DIGITS: Final = 5  # of a number: a German passport's nine characters hol
 
 
 def find_passport(text: str) -> list[tuple[int, int]]:
-    """Spans of passport numbers behind their name, and of the line of the zone that holds one."""
+    """Spans of the numbers of passports and identity cards behind their name.
+
+    And of the line of the machine readable zone that holds one.
+    """
     spans = [
         (start, end)
         for index, start, end in _PASSPORTS.spans(text)

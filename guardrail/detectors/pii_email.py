@@ -22,7 +22,9 @@ _ADDRESS: Final = (
 _PATTERNS: Final = Patterns([_ADDRESS])
 # "icon@2x.png" names a picture for dense screens, "name@domain.tld" shows the form: none of these is a
 # top-level domain.
-_NO_DOMAINS: Final = frozenset(("css", "gif", "jpeg", "jpg", "js", "json", "png", "svg", "tld", "ts", "webp"))
+_NO_DOMAINS: Final = frozenset(
+    ("css", "gif", "jpeg", "jpg", "js", "json", "png", "svg", "tld", "ts", "webp")
+)
 
 
 def find_email(text: str) -> list[tuple[int, int]]:

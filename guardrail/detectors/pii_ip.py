@@ -25,14 +25,16 @@ _V6: Final = (
     r"(?:$|[^\w:]|:(?:[^\w:]|$))"
 )
 _PATTERNS: Final = Patterns([_V4, _V6])
-# RFC 1918; and RFC 3927's addresses of hosts that got none.
-_PRIVATE: Final = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16")))
-_VERSION: Final = re.compile(
-    r"(?:\bv|version|release|build|firmware|section|chapter|§|[=<>~!]=)[.:]? ?\Z"
-    r"|(?:up|down)grad[a-z]{1,3} (?:from )?(?:[0-9.]{5,15} )?(?:to )?\Z",
-    re.IGNORECASE,
+# RFC 1918; carriers' own (RFC 6598); and RFC 3927's addresses of hosts that got none.
+_PRIVATE: Final = tuple(
+    IPv4Network(block)
+    for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16")
 )
-_VERSION_REACH: Final = 40  # code points before a number; the longest that the expression reads
+_VERSION: Final = re.compile(
+    r"(?:\bv|version|release|build|firmware|section|chapter|§|[=<>~!]=)[.:]? ?\Z", re.IGNORECASE
+)
+# One address in 4,096 has no number above this; hardly a version or a section has one.
+_SMALL: Final = 31
 
 
 def find_ip(text: str) -> list[tuple[int, int]]:
@@ -40,12 +42,12 @@ def find_ip(text: str) -> list[tuple[int, int]]:
 
     Not loopback, unspecified, multicast, nor IPv4's reserved block (RFC 6890), which holds netmasks
     and the broadcast address; not IPv4's private networks, where everybody has the same addresses; not
-    the numbers of versions and sections, which the word before tells.
+    the numbers of versions and sections, which the word before tells, or that all four are small.
     """
     spans = [
         (start, end)
         for _, start, end in _PATTERNS.spans(text)
-        if _is_host(text[start:end]) and not _VERSION.search(text, max(0, start - _VERSION_REACH), start)
+        if _is_host(text[start:end]) and not _VERSION.search(text, max(0, start - 12), start)
     ]
     return tidy(spans, _LONGEST)
 
@@ -55,9 +57,12 @@ def _is_host(written: str) -> bool:
         address: IPv4Address | IPv6Address = ip_address(written)
     except ValueError:
         return False
-    if isinstance(address, IPv4Address) and (address.is_reserved or any(address in one for one in _PRIVATE)):
+    if address.is_loopback or address.is_unspecified or address.is_multicast:
         return False
-    return not (address.is_loopback or address.is_unspecified or address.is_multicast)
+    if isinstance(address, IPv6Address):
+        return True
+    is_private = any(address in block for block in _PRIVATE)
+    return not (is_private or address.is_reserved or max(address.packed) <= _SMALL)
 
 
 IP: Final = Triggered(

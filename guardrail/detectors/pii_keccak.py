@@ -22,7 +22,7 @@ def _constants() -> list[int]:
     bits = list(
         accumulate(repeat(None, 167), lambda r, _: (r << 1) ^ (0x171 if r & 0x80 else 0), initial=1)
     )
-    return [sum((bits[7 * at + j] & 1) << (2**j - 1) for j in range(7)) for at in range(24)]
+    return [sum((bits[7 * at + j] & 1) << (1 << j) - 1 for j in range(7)) for at in range(24)]
 
 
 _CONSTANTS: Final = _constants()
@@ -34,14 +34,14 @@ def keccak256(messages: Sequence[bytes]) -> list[bytes]:
     """The 32 bytes of each message's hash, for messages of at most ``RATE - 2`` bytes."""
     blocks = [(message + b"\x01").ljust(RATE - 1, b"\x00") + b"\x80" for message in messages]
     ones = int.from_bytes(b"\x01\0\0\0\0\0\0\0" * len(blocks), "little")
-    full = ones * (2**64 - 1)
+    full = ones * ((1 << 64) - 1)
     lanes = [
         int.from_bytes(b"".join(block[8 * at : 8 * at + 8] for block in blocks), "little")
         for at in range(17)
     ] + [0] * 8
 
     def turned(lane: int, by: int) -> int:
-        low = ones * (2 ** (64 - by) - 1)
+        low = ones * ((1 << 64 - by) - 1)
         return (lane & low) << by | (lane & ~low & full) >> (64 - by)
 
     for constant in _CONSTANTS:

@@ -137,4 +137,6 @@ CARD: Final = Triggered(Detector("pii.card", find_card, _LONGEST_CARD), r"\d(?:[
 IBAN: Final = Triggered(
     Detector("pii.iban", find_iban, _LONGEST_IBAN), r"(?i)\b[a-z]{2}\d\d[ \-]?[a-z0-9]{2}"
 )
-US_SSN: Final = Triggered(Detector("pii.us_ssn", find_us_ssn, _LONGEST_SSN), r"\d{3}[ .\-]?\d\d[ .\-]?\d{4}")
+US_SSN: Final = Triggered(
+    Detector("pii.us_ssn", find_us_ssn, _LONGEST_SSN), r"\d{3}[ .\-]?\d\d[ .\-]?\d{4}"
+)

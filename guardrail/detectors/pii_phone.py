@@ -18,13 +18,15 @@ _LONGEST: Final = 48
 _RIGHT: Final = r"(?:$|[^\w.\-]|[.\-](?:\D|$))"
 _EXTENSION: Final = r"(?: ?(?:x|ext\.?) ?\d{1,5})?"
 # E.164: a plus sign and at most 15 digits; ITU-T E.123 writes them in groups.
-_INTERNATIONAL: Final = LEFT + r"(\+ ?\(?[1-9](?:[ ().\-/]{0,3}\d){6,15}" + _EXTENSION + ")" + _RIGHT
+_INTERNATIONAL: Final = LEFT + r"(\+ ?\(?[1-9](?:[ ().\-/]{0,2}\d){6,15}" + _EXTENSION + ")" + _RIGHT
 # The same behind the prefix that most countries dial for it (ITU-T E.164, section 4), in groups.
 _DIALLED: Final = LEFT + r"(00[1-9]\d{0,2}(?:[ .\-/]\(?\d{1,5}\)?){2,5}" + _EXTENSION + ")" + _RIGHT
 # The North American plan writes 3-3-4 and begins area and exchange with 2-9 (nanpa.com).
 _AMERICAN: Final = (
     LEFT
-    + r"((?:1[ .\-])?(?:\([2-9]\d\d\) ?|[2-9]\d\d[ .\-])[2-9]\d\d[ .\-]\d{4}"
+    + r"((?:1[ .\-])?(?:\([2-9]\d\d\) ?[2-9]\d\d[ .\-]\d{4}"
+    + "".join(rf"|[2-9]\d\d{gap}[2-9]\d\d{gap}\d{{4}}" for gap in (" ", r"\.", "-"))
+    + ")"
     + _EXTENSION
     + ")"
     + _RIGHT
@@ -39,8 +41,8 @@ _TRUNK: Final = (
 )
 # Behind its name any number of enough digits, in groups of any kind, assigned or not.
 _NAMES: Final = (
-    r"(?:tele|mobile |cell |smart)?phones?|(?:mobile|cell|tel|fax|gsm|desk) ?[:.#]|(?:mobile|cell|fax) numbers?"
-    r"|whatsapp|handynummer|handy|mobil(?:nummer)?|telefon(?:nummer)?|rufnummer"
+    r"(?:tele|mobile |cell |smart)?phones?|(?:mobile|cell|tel|fax|gsm|desk) ?[:.#]"
+    r"|(?:mobile|cell|fax) numbers?|whatsapp|handy(?:nummer)?|mobil(?:nummer)?|telefon(?:nummer)?|rufnummer"
     r"|t[eé]l[eé]phone|t[eé]l\.?|portable|m[oó]vil|tel[eé]fono|celular|telefone|telem[oó]vel|cellulare"
     r"|telefoon(?:nummer)?|(?:call|text|ring|reach|phone|dial) (?:me|us|him|her|them)"
     r"|电话(?:号码)?|手机号?码?|電話(?:番号|號碼)?|携帯|전화(?:번호)?|телефон"
@@ -56,6 +58,13 @@ _REGIONS: Final[tuple[tuple[str | None, ...], ...]] = ((None,), (None,), ("US",)
 _OTHER: Final = re.compile(r"0[0-9]{3,4}-[0-9]{4}|0[0-9]{2}-[0-9]{2}-[0-9]{4}")
 _DATE: Final = re.compile(
     r"(?:19|20)[0-9]{2}([./ -])[0-9]{1,2}\1[0-9]{1,2}|[0-9]{1,2}([./ -])[0-9]{1,2}\2(?:19|20)[0-9]{2}"
+)
+_DIGITS: Final = re.compile("[0-9]")
+_EXTENDED: Final = re.compile("[ex]")
+# Free and premium numbers are nobody's own: the North American plan's toll-free codes (nanpa.com), and
+# 0800, 0808 and 0900 of the others here.
+_SERVICE: Final = re.compile(
+    r"1?8(?:00|33|44|55|66|77|88)[0-9]{7}|0(?:800|808|900)[0-9]{5,8}|(?:44|49|33|41)0?(?:800|808|900)[0-9]{5,8}"
 )
 # From here on a plus sign and a run of digits are a number even where no such range is assigned yet.
 _LONG: Final = 11
@@ -80,19 +89,16 @@ def find_phone(text: str) -> list[tuple[int, int]]:
 
 def _is_phone(index: int, text: str, start: int, end: int) -> bool:
     written = text[start:end]
+    digits = "".join(_DIGITS.findall(_EXTENDED.split(written, maxsplit=1)[0]))
+    if _SERVICE.fullmatch(digits):
+        return False
     if index == _NAMED_INDEX:
-        return _is_named_number(written)
+        return _LEAST_NAMED <= len(digits) <= _MOST_NAMED and _DATE.fullmatch(written) is None
     if index in {_DIALLED_INDEX, _TRUNK_INDEX} and _is_other(text, start, end):
         return False
     if index == _DIALLED_INDEX:
         written = "+" + written[2:]
     return any(_is_number(written, region) for region in _REGIONS[index])
-
-
-def _is_named_number(written: str) -> bool:
-    digits = sum(c.isdigit() for c in re.split("[ex]", written, maxsplit=1)[0])
-    is_sound = _LEAST_NAMED <= digits <= _MOST_NAMED and _DATE.fullmatch(written) is None
-    return is_sound and not any(_is_service(written, region) for region in _REGIONS[index])
 
 
 def _is_other(text: str, start: int, end: int) -> bool:
@@ -106,12 +112,13 @@ def _is_number(written: str, region: str | None) -> bool:
         number = phonenumbers.parse(written, region)
     except phonenumbers.NumberParseException:
         return False
-    if phonenumbers.number_type(number) in _SERVICES:
-        return False
-    is_unmistakable = (
-        not written[1:].isdigit() or len(written) > _LONG if region is None else written.startswith("(")
-    )
-    if is_unmistakable and region in {None, "US"}:
+    if region is None:
+        if written[1] == " " and " " not in written[2:]:
+            return False  # a sum
+        is_unmistakable = not written[1:].isdigit() or len(written) > _LONG
+    else:
+        is_unmistakable = region == "US" and written.startswith("(")
+    if is_unmistakable:
         return phonenumbers.is_possible_number(number)
     return phonenumbers.is_valid_number(number)
 

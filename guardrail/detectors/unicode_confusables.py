@@ -48,5 +48,7 @@ def _is_disguised(word: str) -> bool:
 
 
 CONFUSABLES: Final = Triggered(
-    Detector("unicode.confusables", find_confusables, _LONGEST), _MIXED, beyond_ascii=True, inside=False
+    Detector("unicode.confusables", find_confusables, _LONGEST, unbroken=True, inside=False),
+    _MIXED,
+    beyond_ascii=True,
 )

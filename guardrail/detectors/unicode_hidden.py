@@ -12,11 +12,12 @@ __all__ = ["BIDI", "INVISIBLE", "TAGS", "find_bidi", "find_invisible", "find_tag
 
 _LONGEST: Final = 256
 
-# Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt) with the marks LRM, RLM, ALM,
-# without the bidi controls and the tags, which have detectors of their own.
+# Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt) with the marks LRM, RLM, ALM and
+# the interlinear annotation characters, without the bidi controls and the tags, which have detectors
+# of their own.
 _INVISIBLE: Final = (
     r"[\x{00AD}\x{034F}\x{061C}\x{115F}\x{1160}\x{17B4}\x{17B5}\x{180B}-\x{180F}\x{200B}-\x{200F}"
-    r"\x{2060}-\x{2065}\x{206A}-\x{206F}\x{3164}\x{FE00}-\x{FE0F}\x{FEFF}\x{FFA0}\x{FFF0}-\x{FFF8}"
+    r"\x{2060}-\x{2065}\x{206A}-\x{206F}\x{3164}\x{FE00}-\x{FE0F}\x{FEFF}\x{FFA0}\x{FFF0}-\x{FFFB}"
     r"\x{1BCA0}-\x{1BCA3}\x{1D173}-\x{1D17A}\x{E0100}-\x{E01EF}]"
 )
 # UAX 9: the embeddings and overrides, and the isolates ("Trojan Source", CVE-2021-42574).
@@ -92,12 +93,16 @@ def find_tags(text: str) -> list[tuple[int, int]]:
     return tidy(spans, _LONGEST)
 
 
+# One or two at the end of a text may be the beginning of more, or lie before a letter; the others are
+# found at their first character.
 INVISIBLE: Final = Triggered(
-    Detector("unicode.invisible", find_invisible, _LONGEST), _INVISIBLE, beyond_ascii=True, inside=False
+    Detector("unicode.invisible", find_invisible, _LONGEST, hold=_HIDDEN_TEXT, inside=False),
+    _INVISIBLE,
+    beyond_ascii=True,
 )
 BIDI: Final = Triggered(
-    Detector("unicode.bidi", find_bidi, _LONGEST), _BIDI, beyond_ascii=True, inside=False
+    Detector("unicode.bidi", find_bidi, _LONGEST, hold=1, inside=False), _BIDI, beyond_ascii=True
 )
 TAGS: Final = Triggered(
-    Detector("unicode.tags", find_tags, _LONGEST), _TAGS, beyond_ascii=True, inside=False
+    Detector("unicode.tags", find_tags, _LONGEST, hold=1, inside=False), _TAGS, beyond_ascii=True
 )

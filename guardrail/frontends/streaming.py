@@ -97,9 +97,9 @@ class StreamResponder:
             self._take(read)
             if self._answer.full:  # one message may bring far more text than may be held
                 await self._answer.room()
-        if message.get("more_body", False):
-            if self._answer.leaves:
-                await self._flush()
+        if self._answer.leaves:
+            await self._flush()
+        if self._ended or message.get("more_body", False):
             return
         self._complete = True
         rest = self._decoder.flush()

@@ -19,12 +19,10 @@ from guardrail.build import build_guard, build_proxy, load_guard
 from guardrail.config import Config, load_config
 from guardrail.core.conversation import Conversation, Segment, Turn
 from guardrail.core.decision import Decision
-from guardrail.core.policy import Action, Effort, Stage
-from guardrail.engine.streams import StreamRules
+from guardrail.core.policy import Action, Effort
 from guardrail.errors import ConfigError, PolicyError
 from guardrail.frontends.asgi import ASGIApp, Message
 from guardrail.testing import drive_asgi
-from guardrail.wire.replies import Refusal
 from tests.fakes import FakeJudge, FakeServer, FakeUpstream, Say, verdict
 
 pytestmark = pytest.mark.anyio
@@ -324,30 +322,6 @@ class TestJudge:
         assert await load_guard(write()).judges.reachable() is True  # there is nobody to be asked
 
 
-class TestSettings:
-    def test_they_are_those_of_the_configuration(self, write: Write):
-        refusal = {
-            "input": {"style": "error", "status": 451},
-            "output": {"finish_reason": "stop"},
-            "message": "Not here.",
-        }
-        streaming = {"release": "window", "window_chars": 99, "overlap_chars": 7, "max_held_chars": 1234}
-        limits = {"max_body_bytes": 77, "max_concurrent_requests": 5}
-        settings = load_guard(write(refusal=refusal, streaming=streaming, limits=limits)).settings
-        assert settings.refusals[Stage.INPUT] == Refusal("error", "Not here.", "content_filter", 451)
-        assert settings.refusals[Stage.OUTPUT] == Refusal("completion", "Not here.", "stop", 400)
-        assert settings.streaming == StreamRules(99, 7, 1234)
-        assert (settings.max_body_bytes, settings.max_concurrent_requests) == (77, 5)
-
-    def test_release_whole_has_no_window(self, write: Write):
-        assert load_guard(write(streaming={"release": "whole"})).settings.streaming.window is None
-
-    def test_the_defaults_agree_with_those_of_the_middleware(self, write: Write):
-        from guardrail.frontends.middleware import Settings
-
-        assert load_guard(write()).settings == Settings()
-
-
 class TestProxy:
     async def test_the_keys_stay_apart(self, write: Write):
         """The caller's and the upstream's never reach the judge, the judge's never the upstream."""
@@ -400,16 +374,6 @@ class TestProxy:
         assert b'guardrail_decisions_total{action="block",stage="input"} 1.0' in page[1]["body"]
         off = proxy_from(write(upstream={"kind": "demo"}, metrics={"enabled": False}))
         assert (await post(off, path="/metrics", method="GET"))[0]["status"] == 403
-
-    def test_a_prompt_that_may_be_redacted_is_not_sent_before_it_was_judged(
-        self, write: Write, tmp_path: Path
-    ):
-        assert load_guard(write(input_check="beside")).settings.beside
-        file = tmp_path / "policies" / "other" / "policy.md"
-        file.write_text(file.read_text().replace("action: block", "action: redact"))
-        message = refused(write(input_check="beside", policies={"input": ["house", "other"]}), load_guard)
-        assert message.startswith("input_check: ")
-        assert "other could redact nothing" in message
 
     async def test_its_end_writes_the_audit_and_closes_everything(self, write: Write, tmp_path: Path):
         before = set(threading.enumerate())

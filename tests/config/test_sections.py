@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from guardrail.config.sections import CacheConfig, Config, HistoryConfig, OnErrorConfig
-from guardrail.core.policy import FailMode
+from guardrail.config.sections import CacheConfig, Config, HistoryConfig, OnErrorConfig, RedactionConfig
+from guardrail.core.policy import FailMode, Strategy
 from guardrail.errors import FailureCode
 
 
@@ -44,6 +44,15 @@ def test_redis_is_named_by_its_url_and_its_secret_needs_it():
     assert "zebra" not in repr(CacheConfig(redis_url="redis://:zebra@h:1"))
 
 
+def test_a_redaction_names_its_strategy_and_keeps_its_secret():
+    assert RedactionConfig.model_validate({"strategy": "placeholder"}).strategy is Strategy.PLACEHOLDER
+    assert "strategy" in refused(RedactionConfig, strategy="forget")
+    assert "keep_last" in refused(RedactionConfig, keep_last=9)
+    assert "at least 16 characters" in refused(RedactionConfig, secret="zebra")
+    assert "zebra" not in refused(RedactionConfig, secret="zebra")
+    assert "zebra" not in repr(RedactionConfig(secret="zebra" * 4))
+
+
 def test_blocked_turns_are_dropped_or_block():
     assert HistoryConfig().blocked_turns == "drop"
     assert "blocked_turns" in refused(HistoryConfig, blocked_turns="forget")
@@ -58,6 +67,7 @@ def test_the_sections_of_the_whole():
         "policies",
         "on_error",
         "streaming",
+        "redaction",
         "cache",
         "history",
         "refusal",

@@ -228,6 +228,9 @@ def write_policies(folder: Path, modes: dict[str, str]) -> None:
         (folder / policy_id).mkdir(parents=True)
         text = POLICY.format(id=policy_id, mode=mode)
         (folder / policy_id / "policy.md").write_text(text, encoding="utf-8")
+    (folder / "stern").mkdir()  # one that redacts nothing
+    text = POLICY.format(id="stern", mode="enforce").replace("  RED: {violation: true, action: redact}\n", "")
+    (folder / "stern" / "policy.md").write_text(text, encoding="utf-8")
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -198,6 +198,44 @@ def test_a_stream_that_passes_arrives_byte_for_byte(proxy: Proxy, name: str, net
     assert got.content == whole
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize("network", [None, 1, 5])
+def test_a_redacted_event_keeps_all_that_is_not_its_text(
+    proxy: Proxy, end: bytes, network: int | None
+) -> None:
+    """Name, id, comments, spacing, line ends, and lines of data cut between tokens."""
+    events = [
+        b": note\nevent: chunk\nid: 1\n" + chunk({"content": LEAD}),
+        b'id: 2\ndata:{"choices" :[\n: why not\ndata:  {"index":0, "delta":{"content":"my 4929-0173"}}\n'
+        b'retry: 10\ndata: ], "n":1.0}\n\n',
+        b'data: {"choices":[{"index":0,"delta":{"content":"-8856-2041."},"logprobs":{"content":[1]}}]}\n'
+        b"event: last\n\n",
+        chunk({}, finish_reason="stop"),
+        DONE,
+    ]
+    whole = b"".join(events).replace(b"\n", end)
+    packets = [whole[i : i + network] for i in range(0, len(whole), network)] if network else [whole]
+    proxy.upstream.script.append(Say(headers=EVENTS, chunks=packets))
+    expected = whole.replace(b"4929-0173", MARK.encode()).replace(b"-8856-2041", b"")
+    assert proxy.post(body()).content == expected.replace(b'{"content":[1]}', b"null")
+
+
+REPEATED = b'data: {"choices":[{"index":0,"delta":{"content":"one","content":"other"}}]}\n\n'
+
+
+def test_a_chunk_that_repeats_a_key_reaches_nobody(proxy: Proxy) -> None:
+    proxy.upstream.script.append(Say(headers=EVENTS, chunks=[REPEATED, DONE]))
+    got = proxy.post(body())
+    assert (got.status_code, got.json()["error"]["code"]) == (502, "upstream_unreadable")
+    proxy.upstream.script.append(
+        Say(headers=EVENTS, chunks=[*(answer([LEAD]).chunks or [])[:2], REPEATED, DONE])
+    )
+    got = proxy.post(body())
+    assert "".join(contents(got.content.rpartition(b"data:")[0])) == LEAD
+    assert json.loads(got.content.rpartition(b"data:")[2])["error"]["code"] == "upstream_unreadable"
+    assert b"other" not in got.content
+
+
 BODIES = [
     b'{"choices" :[ {"index":0, "message":{"role":"assistant","content":"Fine \\u00e9\\ud83d\\ude00"},'
     b'"finish_reason":"stop","x":1.50}],  "usage":{"prompt_tokens":1e2} , "unknown":[{}, null]}\n',

@@ -172,7 +172,7 @@ class House:
         self.sink = MemorySink()
         self.options = {"history": self.store, "sinks": [self.sink], "on_error": OPEN, **options}
         self.policies = {Stage.INPUT: [ONE, TWO], Stage.OUTPUT: [OUT]}
-        self.settings = Settings(streaming=rules or StreamRules(window=20, overlap=10))
+        self.settings = Settings(streaming=rules or StreamRules(first=None, window=20, overlap=10))
         if refusals:
             self.settings = replace(self.settings, refusals=refusals)
 
@@ -755,7 +755,7 @@ class Oracle:
 
 
 async def drive(sendings: list[Sending]) -> None:
-    house, oracle = House(rules=StreamRules(window=5, overlap=10)), Oracle()
+    house, oracle = House(rules=StreamRules(first=None, window=5, overlap=10)), Oracle()
     messages: list[Said] = []
     for sending in sendings:
         for step in sending.steps:

@@ -35,7 +35,7 @@ LABELS = {
 }
 POLICY = Policy("p", "Body.", LABELS)
 TALK = Conversation((Turn("user", (Segment("question", ()),)),))
-SMALL = StreamRules(window=10, overlap=6, max_held=100)
+SMALL = StreamRules(first=None, window=10, overlap=6, max_held=100)
 WHOLE = StreamRules(ReleaseMode.WHOLE, overlap=6, max_held=100)
 
 
@@ -281,7 +281,9 @@ class TestOrder:
 class TestRedaction:
     pytestmark = pytest.mark.anyio
 
-    @pytest.mark.parametrize("rules", [SMALL, WHOLE, StreamRules(window=3, overlap=6, max_held=100)])
+    @pytest.mark.parametrize(
+        "rules", [SMALL, WHOLE, StreamRules(first=None, window=3, overlap=6, max_held=100)]
+    )
     @pytest.mark.parametrize("cut", range(1, 20))
     async def test_a_span_over_several_pieces_is_replaced_once(self, rules: StreamRules, cut: int):
         text = "so the SECRET is out"
@@ -458,7 +460,7 @@ class TestChannels:
             assert c.numbers == [0, 1]  # nothing is stuck behind it
 
     async def test_a_tool_call_is_judged_even_if_room_ended_the_channel_after_it(self):
-        async with client(StreamRules(window=50, overlap=6, max_held=10)) as c:
+        async with client(StreamRules(first=None, window=50, overlap=6, max_held=10)) as c:
             await c.say(call("BOOM"))
             await c.say(Bit("fewer than one window"))
             await c.answer.room()
@@ -628,7 +630,7 @@ class TestRoom:
 
     async def test_every_choice_has_room_of_its_own(self):
         """Else an early end would be made in choices that are about to say what must not leave."""
-        async with client(StreamRules(window=50, overlap=10, max_held=60)) as c:
+        async with client(StreamRules(first=None, window=50, overlap=10, max_held=60)) as c:
             c.push(call("arguments, and many of them, " * 9, 8))
             for choice in range(8):
                 c.push(Bit(f"choice {choice} says little", choice))
@@ -639,7 +641,7 @@ class TestRoom:
             assert c.untouched()
 
     async def test_text_that_comes_after_such_an_early_end_knows_what_stood_before(self):
-        async with client(StreamRules(window=50, overlap=10, max_held=20)) as c:
+        async with client(StreamRules(first=None, window=50, overlap=10, max_held=20)) as c:
             c.push(Bit("a long word of BO", 0), Bit("and another which is long", 1))
             await c.answer.room()
             await c.say(Bit("OM", 0))
@@ -648,7 +650,7 @@ class TestRoom:
             assert "OM" not in c.text(0)
 
     async def test_a_full_stream_below_its_window_is_judged_to_its_end(self):
-        async with client(StreamRules(window=50, overlap=10, max_held=20)) as c:
+        async with client(StreamRules(first=None, window=50, overlap=10, max_held=20)) as c:
             c.push(Bit("thirty characters, or so it is"))
             assert c.answer.full
             with anyio.fail_after(BOUND_S):
@@ -730,7 +732,7 @@ class TestDecision:
     @pytest.mark.parametrize("words", [["DOWN .......", "fine ......."], ["fine .......", "DOWN ......."]])
     async def test_a_failure_that_let_text_through_is_never_forgotten(self, words: list[str]):
         rules = {Stage.OUTPUT: FailRules(FailMode.OPEN)}
-        async with client(StreamRules(window=10, overlap=0, max_held=100), on_error=rules) as c:
+        async with client(StreamRules(first=None, window=10, overlap=0, max_held=100), on_error=rules) as c:
             for word in words:
                 await c.say(Bit(word))
             await c.end()
@@ -743,7 +745,7 @@ class TestDecision:
     @pytest.mark.parametrize("words", [["DOWN .......", "HMM ......."], ["HMM .......", "DOWN ......."]])
     async def test_nor_is_a_stricter_verdict_beside_it(self, words: list[str]):
         rules = {Stage.OUTPUT: FailRules(FailMode.OPEN)}
-        async with client(StreamRules(window=10, overlap=0, max_held=100), on_error=rules) as c:
+        async with client(StreamRules(first=None, window=10, overlap=0, max_held=100), on_error=rules) as c:
             for word in words:
                 await c.say(Bit(word))
             await c.end()

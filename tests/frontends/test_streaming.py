@@ -48,10 +48,10 @@ RULES = (
 def rules(window: int | None, overlap: int, **more: Any) -> StreamRules:
     if window is None:
         return StreamRules(ReleaseMode.WHOLE, overlap=overlap, **more)
-    return StreamRules(window=window, overlap=overlap, **more)
+    return StreamRules(first=None, window=window, overlap=overlap, **more)
 
 
-SMALL = StreamRules(window=20, overlap=10, max_held=200)
+SMALL = StreamRules(first=None, window=20, overlap=10, max_held=200)
 EVENTS = (b"content-type", b"text/event-stream")
 FIRST = chunk({"role": "assistant", "content": ""})
 LAST = chunk({}, finish_reason="stop")
@@ -377,7 +377,7 @@ class TestNothingUnjudgedLeaves:
             log.append(("app has sent", ""))
 
         app = streaming(*said("0123456789" * 5, 10), then=ended)
-        rules = StreamRules(window=10, overlap=0, max_held=30)
+        rules = StreamRules(first=None, window=10, overlap=0, max_held=30)
         guarded = GuardrailMiddleware(
             app, engine(classifier=gate, timeout_s=600), Settings(streaming=rules)
         )
@@ -527,7 +527,7 @@ class TestRedaction:
     @pytest.mark.parametrize("size", [1, 3, 7, 100])
     async def test_the_match_is_replaced_once_across_chunks(self, size: int):
         text = f"You can write to {MAIL} at any time, or just ring the bell."
-        rules = StreamRules(window=40, overlap=20, max_held=200)
+        rules = StreamRules(first=None, window=40, overlap=20, max_held=200)
         sent = await drive(streaming(FIRST, *said(text, size), LAST, DONE), rules=rules)
         raw = whole(sent)
         assert text_of(raw) == text.replace(MAIL, "[REDACTED:HIDE]")
@@ -750,3 +750,127 @@ class TestUnreadableParts:
         raw = whole(await drive(streaming(*said(text), self.PART, LAST, DONE), engine(strict=True)))
         assert b"AA==" not in raw
         assert ends_of(raw) == ["content_filter"]
+
+
+LIVE = StreamRules(ReleaseMode.LIVE, window=20, overlap=20, first=None)
+
+
+@pytest.mark.anyio
+class TestLive:
+    async def test_text_leaves_at_once_and_the_end_waits_for_the_last_check(self):
+        log: list[tuple[str, str]] = []
+        gate = Gate(log)
+        text = "0123456789" * 4
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            async def later() -> None:
+                await gate.asked.wait()
+                log.append(("app has sent", ""))
+                gate.open.set()
+
+            await streaming(FIRST, *said(text), LAST, DONE, then=later)(scope, receive, send)
+
+        judging, settings = engine(classifier=gate, timeout_s=600), Settings(streaming=LIVE)
+        raw = json.dumps({"messages": [{"role": "user", "content": "Hello"}], "stream": True}).encode()
+        with anyio.fail_after(20):
+            sent = await drive_asgi(logged(GuardrailMiddleware(app, judging, settings), log), body=raw)
+        assert whole(sent) == b"".join([FIRST, *said(text), LAST, DONE])
+        first_verdict = next(i for i, (name, _) in enumerate(log) if name == "judged")
+        assert "".join(text for name, text in log[:first_verdict] if name == "left") == text
+        assert log.index(("app has sent", "")) < first_verdict
+        assert log[-1][0] == "left"
+
+    @pytest.mark.parametrize("word", ["forbidden", MAIL])
+    async def test_a_finding_ends_the_stream_be_it_a_redaction(self, word: str):
+        sink = MemorySink()
+        text = f"Well: {word}. " + "And so on. " * 20
+        sent = await drive(streaming(FIRST, *said(text), LAST, DONE), engine(sink), rules=LIVE)
+        assert ends_of(whole(sent)) == ["content_filter"]
+        assert text.startswith(text_of(whole(sent)))
+        told = sink.records[-1].held
+        assert told is not None
+        assert told.unjudged_released_chars > 0
+
+    async def test_a_tool_call_is_held_all_the_same(self):
+        pieces = [call(text) for text in ('{"to": "', "forbidden", '"}')]
+        sent = await drive(streaming(FIRST, *pieces, LAST, DONE), rules=LIVE)
+        assert b"forbidden" not in whole(sent)
+        assert ends_of(whole(sent)) == ["content_filter"]
+
+
+def call(arguments: str) -> bytes:
+    return chunk({"tool_calls": [{"index": 0, "function": {"arguments": arguments}}]})
+
+
+@pytest.mark.anyio
+class TestKeepAlive:
+    """The gate opens when so many comments were sent: no clock decides."""
+
+    async def held(self, answer: str, comments: int, **settings: Any) -> bytes:
+        gate = Gate([], lambda subject: answer)
+        count = 0
+
+        async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+            async def sending(message: Message) -> None:
+                nonlocal count
+                count += message.get("body", b"").count(b": held\n\n")
+                if count >= comments:
+                    gate.open.set()
+                await send(message)
+
+            judging = engine(classifier=gate, timeout_s=600)
+            options = Settings(streaming=StreamRules(ReleaseMode.WHOLE), keep_alive_s=0.01, **settings)
+            app = streaming(FIRST, *said("fine"), LAST, DONE)
+            await GuardrailMiddleware(app, judging, options)(scope, receive, sending)
+
+        raw = json.dumps({"messages": [{"role": "user", "content": "Hello"}], "stream": True}).encode()
+        with anyio.fail_after(20):
+            return whole(await drive_asgi(outer, body=raw))
+
+    async def test_a_stream_that_is_held_says_so_and_then_goes_on_as_it_came(self):
+        raw = await self.held("OK", 3)
+        assert raw.replace(b": held\n\n", b"") == b"".join([FIRST, *said("fine"), LAST, DONE])
+        assert raw.startswith(FIRST + b": held\n\n: held\n\n: held\n\n")
+
+    async def test_a_block_after_it_is_a_streamed_refusal(self):
+        raw = (await self.held("STOP", 1)).replace(b": held\n\n", b"")
+        assert text_of(raw) == "I can't help with that."
+        assert ends_of(raw) == ["content_filter"]
+
+    async def test_a_failure_after_it_is_an_error_event(self):
+        async def unable(policy: Policy, subject: Subject) -> Verdict:
+            await Gate.classify(gate, policy, subject)
+            raise ClassifierUnavailable("the judge is down")
+
+        gate = Gate([])
+        comments = 0
+
+        async def outer(scope: Scope, receive: Receive, send: Send) -> None:
+            async def sending(message: Message) -> None:
+                nonlocal comments
+                comments += message.get("body", b"").count(b": held\n\n")
+                if comments:
+                    gate.open.set()
+                await send(message)
+
+            gate.classify = unable  # type: ignore[method-assign]
+            options = Settings(streaming=StreamRules(ReleaseMode.WHOLE), keep_alive_s=0.01)
+            app = streaming(FIRST, *said("fine"), LAST, DONE)
+            await GuardrailMiddleware(app, engine(classifier=gate, timeout_s=600), options)(
+                scope, receive, sending
+            )
+
+        raw = json.dumps({"messages": [{"role": "user", "content": "Hello"}], "stream": True}).encode()
+        with anyio.fail_after(20):
+            out = whole(await drive_asgi(outer, body=raw))
+        last = events_of(out.replace(b": held\n\n", b""))[-1]
+        assert last["error"]["code"] == "guardrail_unavailable"
+        assert b"fine" not in out
+
+    async def test_what_is_not_held_is_not_commented_on(self):
+        async def idle() -> None:
+            await anyio.sleep(0.1)
+
+        options = {"rules": StreamRules(ReleaseMode.WINDOW), "keep_alive_s": 0.005}
+        sent = await drive(streaming(FIRST, then=idle), **options)
+        assert whole(sent) == FIRST
