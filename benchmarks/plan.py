@@ -66,6 +66,7 @@ _CHAT: Final = Workload(unique=True)
 _BURST: Final = Workload(stream=True, unique=True)
 _PACED: Final = Workload(stream=True, unique=True, pause_ms=PAUSE_MS)
 _SPREAD: Final = Workload(stream=True, unique=True, pause_ms=PAUSE_MS - 3, spread=4)
+MEAN_PAUSE_MS: Final = PAUSE_MS - 1.5
 _WAITING: Final = Workload(unique=True, delay_ms=UPSTREAM_MS)
 
 SERIES: Final = (

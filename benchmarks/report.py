@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 from statistics import median
 from typing import Final
 
 from benchmarks.load import Sample
-from benchmarks.mock import CHUNKS
-from benchmarks.plan import JUDGE_MS, PAUSE_MS, RELEASES, UPSTREAM_MS, Results
+from benchmarks.mock import CHUNK_CHARS, CHUNKS
+from benchmarks.plan import JUDGE_MS, MEAN_PAUSE_MS, PAUSE_MS, RELEASES, UPSTREAM_MS, Results
 from benchmarks.table import at_most, markdown
+from guardrail.core.stream import StreamRules
 
 _HEAD: Final = (
     "per request or stream",
@@ -26,6 +28,15 @@ _HEAD: Final = (
 _RATIOS: Final = {"unguarded": (1.25, 1.1), "cached": (1.6, 1.25), "judged": (3.2, 2.5)}
 _STREAM_RATIO: Final = (2.2, 1.5)
 _STREAM_END_MS: Final = (1.2 * JUDGE_MS, 1.05 * JUDGE_MS)
+_RULES: Final = StreamRules()
+# From the first chunk's arrival to that of the chunk that fills the first window.
+_FILLING_MS: Final = (
+    ceil((_RULES.overlap + (_RULES.first or _RULES.window)) / CHUNK_CHARS) - 1
+) * MEAN_PAUSE_MS
+_FIRST_TOKEN_MS: Final = {
+    "window": (_FILLING_MS + 1.2 * JUDGE_MS, _FILLING_MS + 1.05 * JUDGE_MS),
+    "live": (5.0, 2.0),
+}
 _UNARY_MS: Final = max(0, JUDGE_MS - UPSTREAM_MS) + JUDGE_MS + 5
 _RSS_MB: Final = (90.0, 60.0)
 _START_S: Final = (1.5, 0.8)
@@ -156,7 +167,7 @@ def _release_rows(results: Results, release: str) -> Iterator[Row]:
     """What a reader waits for, and how often the judge is asked, when only the answer is judged."""
     pair = Pair(results, "slow stream", release, 4)
     what = f"release {release}, output only, judge {JUDGE_MS} ms"
-    yield _wait_row(f"{what}: ms to the first token", pair, "first_ms")
+    yield _wait_row(f"{what}: ms to the first token", pair, "first_ms", *_FIRST_TOKEN_MS.get(release, ()))
     yield _wait_row(f"{what}: ms to the end", pair, "total_ms", *_STREAM_END_MS)
     calls = results.judge_calls[f"slow stream/{release}"]
     most = pair.middles("total_ms")[0] / JUDGE_MS + 2

@@ -77,7 +77,7 @@ def cut(text: str, size: int) -> list[str]:
 
 def measure(effort: Effort) -> str:
     """The table."""
-    english, foreign = texts.clean(MB), texts.multilingual(MB)
+    english, foreign = texts.clean(effort.text), texts.multilingual(effort.text)
     whole, live = (StreamRules(release=mode) for mode in (ReleaseMode.WHOLE, ReleaseMode.LIVE))
     held_back = sized(_RULES, frozenset(default_detectors()))
     cases = (

@@ -54,8 +54,8 @@ def measure(effort: Effort) -> str:
     """The table."""
     vault, placeholders = filled()
     kinds = {
-        "clean English": texts.clean(MB),
-        "a placeholder every 60 characters": dense(placeholders, MB),
+        "clean English": texts.clean(effort.text),
+        "a placeholder every 60 characters": dense(placeholders, effort.text),
     }
     rows = [_search_row(kind, vault, text, effort.rounds) for kind, text in kinds.items()]
     rows += [_stream_row(kind, vault, text, effort.rounds) for kind, text in kinds.items()]

@@ -13,14 +13,15 @@ KB: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How much is measured: rounds of each figure, and the two sizes of a hostile text in bytes."""
+    """How much is measured: rounds of each figure; bytes of a text, and of a hostile one twice."""
 
     rounds: int
+    text: int
     hostile: tuple[int, int]
 
 
-FULL: Final = Effort(rounds=7, hostile=(100 * KB, MB))
-QUICK: Final = Effort(rounds=2, hostile=(20 * KB, 200 * KB))
+FULL: Final = Effort(rounds=7, text=MB, hostile=(100 * KB, MB))
+QUICK: Final = Effort(rounds=2, text=250 * KB, hostile=(20 * KB, 200 * KB))
 
 
 def least_cpu_s(rounds: int, *works: Callable[[], object]) -> list[float]:

@@ -43,7 +43,9 @@ logging.getLogger("presidio-analyzer").disabled = True
 _LEFT_OUT: Final = (EmailRecognizer, UrlRecognizer, PhoneRecognizer)
 _MIN_SCORE: Final = 0.4  # what a weak pattern has with a word of context beside it, and not without
 _LONGEST: Final = 128
-_PIECE: Final = 4_000  # much of Presidio's work grows with the square of the text
+_PIECE: Final = (
+    2_000  # the tokenizer takes quadratic time for runs of punctuation, the scoring for many hits
+)
 
 
 class PresidioDetectors:

@@ -13,8 +13,9 @@ States and rules, before the machine:
 * Text leaves when it was judged *and* lies more than ``overlap`` characters before the end of what
   was judged; the rest is read again by the next check. So whatever a check finds that is no longer
   than the overlap has not left, not even in part. At the close everything judged leaves.
-* An unbroken run of characters at the end of what was judged stays whole, up to ``unbroken`` of them: a
-  key or an address that is still growing is found when it has grown.
+* An unbroken run of characters at the end of what was judged stays whole, up to ``unbroken`` of them, and
+  so does what stands behind an ``opening``: a key or an address that is still growing is found when it
+  has grown.
 * Nothing is cut that belongs together: a redaction, a placeholder that is to be restored, or one that may
   be coming, a grapheme cluster. The limit lies in front of it.
 * ``final_check``: the last check reads the whole channel again, from its start.
@@ -59,8 +60,9 @@ class ReleaseMode(StrEnum):
 class StreamRules:
     """How text is held; sizes in code points.
 
-    ``first`` is how much text beyond the overlap asks for the first check; None: a window like any other.
-    ``max_held``, of one choice: past it, who drives its guards stops reading.
+    ``unbroken`` is how long a run of characters at the end is held; ``openings`` are words with how much
+    is held behind each. ``first`` is how much text beyond the overlap asks for the first check; None: a
+    window like any other. ``max_held``, of one choice: past it, who drives its guards stops reading.
     """
 
     release: ReleaseMode = ReleaseMode.WINDOW
@@ -68,6 +70,7 @@ class StreamRules:
     overlap: int = 120
     first: int | None = 40
     unbroken: int = 0
+    openings: tuple[tuple[str, int], ...] = ()
     final_check: bool = False
     max_held: int = 16_384
 
@@ -284,10 +287,18 @@ class StreamGuard:
         return limit
 
     def _tail(self, end: int) -> int:
-        """How much of what ends there is read again with what follows: the overlap, or a longer run."""
-        read = self._slice(end - self._rules.unbroken, end) if self._rules.unbroken else ""
-        run = _BREAK.search(read[::-1])
-        return max(self._rules.overlap, run.start() if run is not None else len(read))
+        """How much of what ends there is read again with what follows: the overlap, or what may grow."""
+        rules = self._rules
+        tail = rules.overlap
+        if rules.unbroken:
+            read = self._slice(end - rules.unbroken, end)
+            run = _BREAK.search(read[::-1])
+            tail = max(tail, run.start() if run is not None else len(read))
+        for opening, size in rules.openings:
+            read = self._slice(end - size, end)
+            if opening in read:
+                tail = max(tail, len(read) - read.find(opening))
+        return tail
 
     @property
     def _all_judged(self) -> bool:

@@ -88,12 +88,14 @@ class _Values:
         """Every place where one stands, of those that begin there the longest."""
         if not self._kept:
             return
-        for start in range(len(text)):
+        firsts = "".join(sorted({beginning[0] for beginning in self._lengths}))
+        for first in re.finditer(f"[{re.escape(firsts)}]", text):
+            start = first.start()
             for width in self._widths:
                 for length in self._lengths.get(text[start : start + width], ()):
                     end = start + length
                     kept = self._kept.get(text[start:end])
-                    if kept is not None and (length >= _SHORT or _alone(text, start, end)):
+                    if kept and end <= len(text) and (length >= _SHORT or _alone(text, start, end)):
                         yield start, end, kept
                         break
 

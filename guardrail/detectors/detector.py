@@ -24,6 +24,7 @@ class Detector:
     - ``longest``: the longest span it gives.
     - ``hold``: how much of a match may have come before its beginning is found, as far as it goes;
       None: all of it.
+    - ``opening``: what every span begins with, if anything; only behind it is anything held.
     - ``unbroken``: no span of it holds white space, so only a word that goes on can become a match.
     - ``inside``: it looks through what is encoded in a text as well (see ``encodings``).
     """
@@ -32,6 +33,7 @@ class Detector:
     find: Callable[[str], list[tuple[int, int]]]
     longest: int
     hold: int | None = None
+    opening: str = ""
     unbroken: bool = False
     inside: bool = True
 

@@ -41,9 +41,8 @@ _DE: Final = (
     rf"\b{_DE_DROP} {_FEW}{_DE_EARLIER} (?:frage|problem|erinnerung|nachricht|text)\w*,? und "
     rf"(?:\w+ ){{0,5}}"
     r"(?:aus|wiederhol\w+|antwort\w+|schreib\w+|gib|geben|füg\w+|nur|einfach|direkt)\b",
-    rf"\b{_DE_EARLIER} (?:{_DE_RULES}\w*|information\w*|frage\w*) {_ON}\b(?:zu )?(?:ignorier"
-    rf"|vergess|missacht"
-    r"|hinter sich|aus dem kopf|irrelevant|ungültig|außer acht)\w*",
+    rf"\b{_DE_EARLIER} (?:{_DE_RULES}\w*|information\w*|frage\w*)(?:,[^.!?,]{{1,40}},)?[^.!?,]{{0,40}}?"
+    r"\b(?:zu )?(?:ignorier|vergess|missacht|hinter sich|aus dem kopf|irrelevant|ungültig|außer acht)\w*",
     rf"\babweichend (?:zu|von) (?:den |allen )?{_DE_EARLIER} {_DE_RULES}\w*",
     rf"\b(?:nun|jetzt) folgen (?:\w+ )?(?:neue|weitere) {_DE_RULES}\w*",
 )

@@ -40,19 +40,18 @@ _OF_A_YEAR: Final = re.compile(r"\b(?:the|in|of|since|by|a|from|until|during) \Z
 _STREETS: Final = ("Street", "Avenue", "Road", "Drive", "Boulevard", "St", "Ave", "Rd", "Dr", "Blvd")
 # Compounds that are no streets, and what people count on the way to one.
 _NO_STREET: Final = re.compile(
-    r"(?:arbeits|ausbildungs|bau|fenster|park|schlaf|sitz|spiel|steh|stell|studien|tabellen)platz"
-    r"|(?:aus|fu[sß]|heim|hin|lösungs|mittel|rad|rechen|rück|um)weg"
+    r"(?i:arbeits|ausbildungs|bau|fenster|park|schlaf|sitz|spiel|steh|stell|studien|tabellen)platz"
+    r"|(?i:aus|fu[sß]|heim|hin|lösungs|mittel|rad|rechen|rück|um)weg"
     r"|[0-9]+[a-z]? (?:[a-z'.]+ )?(?:a|blocks?|days?|down|feet|from|hours?|in|km|lane|meters?|miles?"
-    r"|minutes?|of|or|other|the|to|up|way|yards?) ",
-    re.IGNORECASE,
+    r"|minutes?|more|of|or|other|the|to|up|way|yards?) "
 )
 
 
 def find_address(text: str) -> list[tuple[int, int]]:
-    """Spans of a house number with its street, as they are written in the languages of ``CORES``.
+    """Spans of house numbers with their street, and of post boxes, in some twenty languages.
 
-    Post boxes too; with the flat, the town and the postal code where they follow. The street alone,
-    or the town alone, is no address.
+    With the flat, the town and the postal code where they follow. The street alone, or the town alone,
+    is no address.
     """
     spans = []
     for _, start, end in _PATTERNS.spans(text):

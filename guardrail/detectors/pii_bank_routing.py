@@ -38,7 +38,7 @@ _ROUTING_INDEX, _BIC_INDEX = 0, 3
 
 
 def find_bank_routing(text: str) -> list[tuple[int, int]]:
-    """Spans of routing numbers and accounts behind their names.
+    """Spans of routing numbers, sort codes, BICs and bank accounts behind their names.
 
     An ABA number must pass its check, a BIC must hold the code of a country.
     """

@@ -50,7 +50,7 @@ _PATTERNS: Final = Patterns(_BORN)
 
 
 def find_birth_date(text: str) -> list[tuple[int, int]]:
-    """Spans of dates from 1910 on that a text calls a date of birth.
+    """Spans of dates from 1910 on that a text calls somebody's birth.
 
     Not the name before them. Hardly anybody who was born earlier is alive: such a date is history.
     """

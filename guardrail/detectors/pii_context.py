@@ -25,7 +25,7 @@ _SMALL: Final = (
     r"(?:numbers?|num|no|nr|id|code|n[uú]mero|num[eé]ro|nummer|numer|n|is|was|are|to|for|of|on|at"
     r"|the|my|your|his|her|its|ist|war|lautet|est|es|era|er|som|is het|le|el|il|am|um|em)"
 )
-_LINK: Final = rf"(?i:(?:[^A-Za-z0-9]{{1,4}}{_SMALL}){{0,3}}[^A-Za-z0-9]{{0,4}})"
+_LINK: Final = rf"(?i:(?:[^A-Za-z0-9]{{1,4}}{_SMALL}){{0,3}}[^A-Za-z0-9]{{0,4}}?)"
 
 
 def behind(names: str, value: str, right: str = RIGHT) -> str:

@@ -42,7 +42,7 @@ _BATCH: Final = 256  # hashes at once: more would leave the processor's cache
 
 
 def find_crypto(text: str) -> list[tuple[int, int]]:
-    """Spans of addresses with a checksum, and of Ethereum's without one behind a word for them."""
+    """Spans of wallets' addresses with a checksum, and of Ethereum's without one behind a word for them."""
     spans, cased = [], []
     for index, start, end in _PATTERNS.spans(text):
         if index == _HEX_INDEX:

@@ -29,7 +29,7 @@ _DIGITS: Final = re.compile("[0-9a-f]")
 
 
 def find_mac(text: str) -> list[tuple[int, int]]:
-    """Spans of addresses of one interface: not all zeros, not multicast, and so not broadcast."""
+    """Spans of hardware addresses of one interface: not all zeros, not multicast or broadcast."""
     spans = [(start, end) for _, start, end in _PATTERNS.spans(text) if _is_single(text[start:end].lower())]
     return tidy(spans, _LONGEST)
 

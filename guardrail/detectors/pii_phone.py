@@ -48,7 +48,7 @@ _NAMES: Final = (
     r"|电话(?:号码)?|手机号?码?|電話(?:番号|號碼)?|携帯|전화(?:번호)?|телефон"
 )
 _NAMED: Final = behind(
-    _NAMES, r"\(?\d{1,5}\)?(?:[ .\-/]{1,2}\(?\d{1,5}\)?){1,5}" + _EXTENSION + r"|\d{7,15}" + _EXTENSION
+    _NAMES, r"\(?\d{1,5}\)?(?:[ .\-/]{1,2}\(?\d{1,8}\)?){1,5}" + _EXTENSION + r"|\d{7,15}" + _EXTENSION
 )
 _PATTERNS: Final = Patterns([_INTERNATIONAL, _DIALLED, _AMERICAN, _TRUNK, _NAMED])
 _DIALLED_INDEX, _TRUNK_INDEX, _NAMED_INDEX = 1, 3, 4
@@ -72,12 +72,13 @@ _LEAST_NAMED, _MOST_NAMED = 7, 15  # digits: the shortest in use without an area
 
 
 def find_phone(text: str) -> list[tuple[int, int]]:
-    """Spans of numbers that ``phonenumbers`` (Google's libphonenumber metadata) knows, or that are named.
+    """Spans of telephone numbers: international ones, national ones in groups, any behind a word for them.
 
-    International ones of any country; national ones as the United States, Britain, Germany, France and
-    Switzerland write them. A bare run of digits is a phone number only behind a word for it: order
-    numbers and times look just the same. Others must lie in an assigned range, unless nothing else is
-    written so: a plus sign with groups or many digits, an area code in brackets.
+    National ones as the United States, Britain, Germany, France and Switzerland write them. A bare run
+    of digits is one only behind a word for it: order numbers and times look just the same. The others
+    must lie in a range that ``phonenumbers`` (Google's libphonenumber metadata) knows, unless nothing
+    else is written so: a plus sign with groups or many digits, an area code in brackets. Free and
+    premium numbers are nobody's own.
     """
     spans = [
         (start, end)

@@ -138,8 +138,8 @@ SCHEMES: Final = (
     Scheme(_stdnum("ar.dni"), names=r"dni|documento", bare=r"\d{1,2}\.\d{3}\.\d{3}|\d{7,8}"),
     Scheme(_stdnum("cl.rut"), r"\d{1,2}\.\d{3}\.\d{3}-[\dKk]"),
     Scheme(_stdnum("cl.rut"), names=r"rut|run", bare=r"\d{7,8}-[\dKk]"),
-    Scheme(_stdnum("do.cedula"), names=r"c[eé]dula", bare=r"\d{3}-?\d{7}-?\d"),
-    Scheme(_stdnum("ec.ci"), names=r"c[eé]dula", bare=r"\d{9}-?\d"),
+    Scheme(_stdnum("do.cedula"), names=r"c[eé]dula(?: de identidad)?", bare=r"\d{3}-?\d{7}-?\d"),
+    Scheme(_stdnum("ec.ci"), names=r"c[eé]dula(?: de identidad)?", bare=r"\d{9}-?\d"),
     # Asia, Oceania, Africa
     Scheme(_stdnum("cn.ric"), r"[1-9]\d{5}(?:18|19|20)\d\d[01]\d[0-3]\d{4}[\dXx]"),
     Scheme(_stdnum("kr.rrn"), r"\d\d[01]\d[0-3]\d-[0-9]\d{6}"),

@@ -30,7 +30,7 @@ _TOLD_NAME: Final = (
     r"|contrase(?:n|ñ)a|пароль\p{Cyrillic}{0,2}|كلمة (?:ال)?(?:مرور|سر)|पासवर्ड|পাসওয়ার্ড)"
 )
 _TOLD: Final = (
-    r"(?:\s[\pL\pM'’]{1,16}){0,6}?\s?(?:\s(?:is|was|ist|lautet|est|es|है|হল|هي)|[:：]|\s[—-]\s)\s{0,2}"  # noqa: RUF001
+    r"(?:\s[\pL\pM'’]{1,16}){0,8}?\s?(?:\s(?:is|was|ist|lautet|est|es|है|হল|هي)|[:：]|\s[—-]\s)\s{0,2}"  # noqa: RUF001
 )
 _TOLD_CJK: Final = r"(?i)(?:密[码碼]|口令|パスワード)[\pL\s]{0,6}?(?:[是为為はが:：]|设为|設為)\s{0,2}"  # noqa: RUF001
 # Printable ASCII without quotes and backslash, and the letters of Latin-1 and Latin Extended.
@@ -45,7 +45,8 @@ _PATTERNS: Final = Patterns(
     ]
 )
 _BARE: Final = 3
-_IDENTIFIER: Final = Patterns([r"^[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)+$"])
+# What a program fetches it from, and what a sentence says of its size ("32-characters").
+_OTHER: Final = Patterns([r"^[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)+$", r"^\d{1,4}-[a-z]+$"])
 # Shannon's entropy of the value's own characters, in bits a character. English words lie near 2.5
 # to 3, random hexadecimal of 32 digits near 3.6, random base 64 of 40 near 4.6. What carries no
 # quotes is more often code than a secret, and has to look more random.
@@ -76,7 +77,7 @@ def _is_secret(value: str, bits: float) -> bool:
         and any(c.isdigit() for c in value)
         and entropy(value) >= bits
         and not is_placeholder(value)
-        and not _IDENTIFIER.hits(value)
+        and not _OTHER.hits(value)
     )
 
 

@@ -109,7 +109,8 @@ def find_connection_string(text: str) -> list[tuple[int, int]]:
 
 
 PRIVATE_KEY: Final = Triggered(
-    Detector("secrets.private_key", find_private_key, _LONGEST_KEY, hold=_HELD_KEY), "PRIVATE KEY"
+    Detector("secrets.private_key", find_private_key, _LONGEST_KEY, hold=_HELD_KEY, opening="-----BEGIN "),
+    "PRIVATE KEY",
 )
 JWT: Final = Triggered(
     Detector("secrets.jwt", find_jwt, _LONGEST_JWT, unbroken=True), r"\bey[A-Za-z0-9_\-]{10,}\."

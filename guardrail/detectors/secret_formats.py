@@ -178,7 +178,7 @@ SHAPED: Final = (
     (rf"\b([A-Za-z0-9]{{14}}\.atlasv1\.{_URL64}{{60,70}})", r"\.atlasv1\."),
     # Microsoft Entra, client secret: three characters, a digit, "Q~", 31 to 34 characters.
     (
-        r"(?:^|[^\w~.\-])([A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.\-]{31,34})(?:[^\w~.\-]|$)",
+        r"(?:^|[^\w~.\-])([A-Za-z0-9_~.]{3}\dQ~[A-Za-z0-9_~.\-]{31,34})(?:[^\w~.\-]|\.\s|\.?$)",
         r"\dQ~",
     ),
     # Azure Storage, Service Bus and Cosmos DB: the key of a connection string, 32 or 64 bytes.

@@ -17,9 +17,9 @@ _LONGEST: Final = 1_024
 # RFC 9110 section 11.6.2, RFC 6750 section 2.1 (the characters of a bearer token), RFC 7617 (Basic).
 # The name may be quoted, as in JSON or code, and its quotes escaped once more.
 _SET: Final = r"\\{0,3}[\"']?\s{0,2}[:=,]\s{0,2}\\{0,3}[\"'`]?"
-_TOKEN68: Final = r"([A-Za-z0-9\-._~+/]{16,1000}={0,2})"
-_BARE68: Final = r"([A-Za-z0-9\-._~+/]{24,1000}={0,2})"  # longer than the name of any scheme
-_END: Final = r"(?:[^A-Za-z0-9\-._~+/=]|$)"
+_TOKEN68: Final = r"([A-Za-z0-9\-._~+/]{15,998}[A-Za-z0-9\-_~+/]={0,2})"  # no full stop at its end
+_BARE68: Final = r"([A-Za-z0-9\-._~+/]{23,998}[A-Za-z0-9\-_~+/]={0,2})"  # longer than the name of any scheme
+_END: Final = r"(?:[^A-Za-z0-9\-_~+/=]|$)"
 _BASIC: Final = 0
 _LOGIN: Final = 1
 _PATTERNS: Final = Patterns(

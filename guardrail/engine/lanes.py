@@ -23,10 +23,14 @@ __all__ = ["Lane", "Piece", "sized"]
 @lru_cache(maxsize=64)
 def sized(rules: StreamRules, detectors: frozenset[str]) -> StreamRules:
     """The rules, with as much held back as these detectors need to see a match before any of it leaves."""
-    known = [DETECTORS[name] for name in detectors]
-    spaced = max((d.held for d in known if not d.unbroken), default=0)
-    unbroken = max((d.longest for d in known if d.unbroken), default=0)
-    return replace(rules, overlap=max(rules.overlap, spaced), unbroken=max(rules.unbroken, unbroken))
+    known = [DETECTORS[name] for name in sorted(detectors)]
+    spaced = [d for d in known if not d.unbroken]
+    return replace(
+        rules,
+        overlap=max([rules.overlap, *(len(d.opening) or d.held for d in spaced)]),
+        unbroken=max([rules.unbroken, *(d.run for d in known)]),
+        openings=rules.openings + tuple((d.opening, d.held) for d in spaced if d.opening),
+    )
 
 
 class Piece(Protocol):

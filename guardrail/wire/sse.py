@@ -44,13 +44,14 @@ class SseDecoder:
             raise UnreadableResponse("the upstream sent an event without an end")
         if b"\r" not in buffer:
             *blocks, self._buffer = buffer.split(b"\n\n")
-            return [_event(block, b"\n\n") for block in blocks]
+            return [_event(block, b"\n\n", b"\n" not in block) for block in blocks]
         events: list[Event] = []
         position = 0
         # A CR at the very end may be half of a CRLF: wait for the next byte before deciding.
         limit = len(buffer) - 1 if buffer.endswith(b"\r") else len(buffer)
         for blank in _BLANK.finditer(buffer, 0, limit):
-            events.append(_event(buffer[position : blank.start()], blank[0]))
+            block = buffer[position : blank.start()]
+            events.append(_event(block, blank[0], not (b"\n" in block or b"\r" in block)))
             position = blank.end()
         self._buffer = buffer[position:]
         return events
@@ -58,11 +59,11 @@ class SseDecoder:
     def flush(self) -> Event | None:
         """What is left at the end of the stream, as an event; None when nothing is."""
         rest, self._buffer = self._buffer, b""
-        return _event(rest, b"") if rest else None
+        return _event(rest, b"", False) if rest else None
 
 
-def _event(block: bytes, end: bytes) -> Event:
-    if block.startswith(b"data: ") and b"\n" not in block and b"\r" not in block:
+def _event(block: bytes, end: bytes, one_line: bool) -> Event:
+    if one_line and block.startswith(b"data: "):
         return Event(block + end, block[6:])
     data: list[bytes] = []
     for line in _LINE.split(block):

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from guardrail.backends.metrics import Metrics
 from guardrail.core.decision import Decision, Failure
 from guardrail.core.policy import Action, Effort, FailMode, LabelRule, Policy, Stage
-from guardrail.core.record import DecisionRecord
+from guardrail.core.record import DecisionRecord, Held
 from guardrail.core.verdict import Step, Usage, Verdict
 from guardrail.engine.endpoint import EndpointState
 from guardrail.errors import FailureCode
@@ -100,9 +100,28 @@ def test_decisions_and_endpoints():
     assert b"secret" not in metrics.render()[0]
 
 
+def test_streams_tell_how_they_were_held():
+    metrics = Metrics(list)
+    decision = Decision(Stage.OUTPUT, Action.PASS)
+    for held in (Held(0.2, 0.4, 7), Held(0.3, 0.0), None):
+        metrics.record(DecisionRecord(decision, 0.0, "chat", "", checks=2, held=held))
+    assert read(metrics) == {
+        ("guardrail_decisions_total", "pass", "output"): 3,
+        ("guardrail_stream_held_seconds_count", "first"): 2,
+        ("guardrail_stream_held_seconds_count", "last"): 2,
+        ("guardrail_stream_checks_count",): 2,
+        ("guardrail_stream_unjudged_released_chars_total",): 7,
+    }
+    page = metrics.render()[0].decode()
+    assert 'guardrail_stream_held_seconds_sum{point="first"} 0.5' in page
+    assert 'guardrail_stream_held_seconds_sum{point="last"} 0.4' in page
+    assert "guardrail_stream_checks_sum 4.0" in page
+
+
 def test_the_page_about_metrics_names_every_one_of_them():
     page = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
     families = list(text_string_to_metric_families(Metrics(lambda: [STATE]).render()[0].decode()))
-    names = {f.name + ("_total" if f.type == "counter" else "") for f in families}
-    assert len(names) == 14
+    told = [f for f in families if not f.name.endswith("_created")]  # the library's own
+    names = {f.name + ("_total" if f.type == "counter" else "") for f in told}
+    assert len(names) == 17
     assert [name for name in sorted(names) if f"`{name}`" not in page] == []

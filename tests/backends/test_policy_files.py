@@ -21,7 +21,7 @@ from guardrail.backends.policy_files import (
     load_yaml,
     starter_policies,
 )
-from guardrail.core.policy import Action, AnswerForm, Effort, LabelRule, Mode, Stage
+from guardrail.core.policy import Action, AnswerForm, Effort, LabelRule, Mode, Stage, Strategy
 from guardrail.core.prompt import prefix
 from guardrail.errors import PolicyError
 
@@ -95,6 +95,13 @@ class TestFrontMatter:
         assert [label for label, rule in policy.labels.items() if rule.escalate] == ["S2"]
         assert (policy.prefilter, policy.cache_ttl_s) == (frozenset({"pii.ip"}), 0)
 
+    def test_how_a_label_is_redacted(self, tmp_path: Path):
+        front = FRONT.replace("action: flag", "action: redact, strategy: placeholder")
+        policy = load_policy(write(tmp_path, front))
+        assert [policy.strategy_of(label) for label in ("S0", "S2", "S4", "no label")] == [
+            None, Strategy.PLACEHOLDER, None, None,
+        ]  # fmt: skip
+
     def test_a_list_of_detectors_stands_for_the_strictest_label(self, tmp_path: Path):
         policy = load_policy(write(tmp_path, FRONT + "detectors: [pii.email, pii.ip]\n"))
         assert policy.detectors == {"pii.email": "S4", "pii.ip": "S4"}
@@ -129,6 +136,12 @@ class TestFrontMatter:
             (FRONT.replace("action: block", "action: blok"), "labels.S4.action", "flag, redact or block"),
             (FRONT.replace("action: block", "action: 3"), "labels.S4.action", "flag, redact or block"),
             (FRONT.replace("action: flag", "action: yes"), "labels.S2.action", "flag, redact or block"),
+            (
+                FRONT.replace("flag", "redact, strategy: hide"),
+                "labels.S2.strategy",
+                "'hash' or 'placeholder'",
+            ),
+            (FRONT.replace("flag", "flag, strategy: mask"), "label S2", "or remove its strategy"),
             (FRONT.replace(", action: block", ""), "S4", "flag, redact or block"),
             (FRONT.replace("{violation: false}", "{violation: false, action: flag}"), "S0", "remove"),
             (FRONT.replace("{violation: false}", "{violation: perhaps}"), "labels.S0.violation", "boolean"),

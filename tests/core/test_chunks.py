@@ -117,11 +117,12 @@ class TestSplit:
         segments = list(whole.segments)
         for chunk in split(whole, LIMIT, OVERLAP, 64):
             own = list(chunk.subject.segments)
-            spans = tuple((at, Span(len(s.text) // 3, len(s.text), "P2")) for at, s in enumerate(own))
+            spans = tuple((at, Span(len(s.text) // 3, len(s.text), "P2", "ip")) for at, s in enumerate(own))
             back = chunk.back(Verdict(POLICY, "P2", True, spans=spans)).spans
             assert [segments[at].text[span.start : span.end] for at, span in back] == [
                 own[at].text[span.start : span.end] for at, span in spans
             ]
+            assert {span.kind for _, span in back} <= {"ip"}
 
     @given(SUBJECT)
     def test_every_chunk_is_within_the_limit(self, whole):

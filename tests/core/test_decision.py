@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from guardrail.core.conversation import Kind, Segment, Subject, Turn
 from guardrail.core.decision import Decision, Failure, decide, strictest
-from guardrail.core.policy import JUDGE_REFUSAL, Action, FailMode, LabelRule, Mode, Policy, Stage
-from guardrail.core.redaction import Span
+from guardrail.core.policy import JUDGE_REFUSAL, Action, FailMode, LabelRule, Mode, Policy, Stage, Strategy
+from guardrail.core.redaction import Redaction, Span, apply
+from guardrail.core.vault import Vault
 from guardrail.core.verdict import Verdict
 from guardrail.errors import FailureCode, PolicyViolation
 
@@ -80,6 +81,11 @@ def covered(decision: Decision) -> set[tuple[object, int]]:
         for span in redaction.spans
         for offset in range(span.start, span.end)
     }
+
+
+def after(redaction: Redaction) -> str:
+    """The text with its spans replaced."""
+    return apply(redaction.segment.text, Vault(b"key").redactions(redaction.segment, redaction.spans))
 
 
 class TestActions:
@@ -160,7 +166,7 @@ class TestProperties:
         decision = decide(subject(*TEXTS), findings)
         assert bool(decision.redactions) == (decision.action is Action.REDACT)
         for redaction in decision.redactions:
-            assert "[REDACTED:" in redaction.text
+            assert "[REDACTED:" in after(redaction)
 
     @given(FINDINGS)
     def test_every_finding_is_kept(self, findings):
@@ -176,7 +182,7 @@ class TestProperties:
 class TestRedactions:
     def texts(self, made: Decision, *texts: str) -> list[str]:
         """The texts after the redactions, by address."""
-        changed = {redaction.address: redaction.text for redaction in made.redactions}
+        changed = {redaction.address: after(redaction) for redaction in made.redactions}
         return [changed.get(("messages", i), text) for i, text in enumerate(texts)]
 
     def redacted(self, *findings, texts=TEXTS, kind: Kind = Kind.TEXT) -> list[str]:
@@ -242,7 +248,54 @@ class TestRedactions:
 
     def test_arguments_that_are_redacted_as_a_whole_stay_json(self):
         (text,) = self.redacted(verdict("P2"), texts=('{"to": "Zoe", "n": 1}',), kind=Kind.TOOL_ARGUMENTS)
-        assert json.loads(text) == {"[REDACTED:P2]": "[REDACTED:P2]"}
+        assert json.loads(text) == {"[REDACTED:P2]": "[REDACTED:P2]", "[REDACTED:P2]#2": "[REDACTED:P2]"}
+
+    def test_a_shortened_excerpt_must_stand_in_one_segment(self):
+        assert self.redacted(verdict("P2", excerpts=("call ... now",))) == ["[REDACTED:P2]", *TEXTS[1:]]
+        assert self.redacted(verdict("P2", excerpts=("0170 ... write",))) == [
+            "[REDACTED:P2]", "[REDACTED:P2]", "",
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("raw", [r'{"to": "say \"hi\" now"}', r'{"to": "say \u0022hi\" now"}'])
+    @pytest.mark.parametrize("excerpt", ['say "hi"', r"say \"hi\"", '"say "hi" ..."'])
+    def test_excerpts_of_tool_arguments_in_any_quoting(self, raw, excerpt):
+        (text,) = self.redacted(verdict("P2", excerpts=(excerpt,)), texts=(raw,), kind=Kind.TOOL_ARGUMENTS)
+        assert json.loads(text)["to"] in ("[REDACTED:P2] now", "[REDACTED:P2]")
+
+    def test_spans_keep_their_kind_and_take_the_strategy_of_their_label(self):
+        rules = LABELS | {
+            "M": LabelRule("M", True, Action.REDACT, strategy=Strategy.MASK),
+            "R": LabelRule("R", True, Action.REDACT, strategy=Strategy.REPLACE),
+        }
+        spans = (Span(0, 1, "M", "email"), Span(2, 3, "R"), Span(4, 5, "P2", "ip"), Span(6, 7, "unknown"))
+        made = verdict("P2", policy(labels=rules), spans=tuple((0, span) for span in spans))
+        for default in Strategy:
+            (redaction,) = decide(subject("a b c d"), [made], strategy=default).redactions
+            assert redaction.spans == (
+                Span(0, 1, "M", "email", Strategy.MASK),
+                Span(2, 3, "R", "", Strategy.REPLACE),
+                Span(4, 5, "P2", "ip", default),
+                Span(6, 7, "unknown", "", default),
+            )
+        assert decide(subject("a b c d"), [made]).redactions[0].spans[2].strategy is Strategy.REPLACE
+
+    def test_everything_takes_the_strategy_of_the_label_too(self):
+        rules = REDACTING | {"P2": LabelRule("P2", True, Action.REDACT, strategy=Strategy.HASH)}
+        for made in (
+            verdict("P2", policy(labels=rules)),
+            failure(FailMode.CLOSED, policy(labels=rules), violation=True),
+        ):
+            (redaction,) = decide(subject("abc"), [made], strategy=Strategy.MASK).redactions
+            assert redaction.spans == (Span(0, 3, "P2", "", Strategy.HASH),)
+
+    def test_where_policies_overlap_the_strictest_strategy_counts(self):
+        masked = REDACTING | {"P2": LabelRule("P2", True, Action.REDACT, strategy=Strategy.MASK)}
+        made = [
+            verdict("P2", policy("a", masked), spans=((0, Span(0, 5, "P2", "email")),)),
+            verdict("P2", policy("b"), spans=((0, Span(3, 7, "P2")),)),
+        ]
+        (redaction,) = decide(subject("a b c d"), made).redactions
+        assert redaction.spans == (Span(0, 7, "P2", "email", Strategy.REPLACE),)
 
 
 class TestWhatTheDecisionSays:
@@ -283,6 +336,16 @@ class TestWhatTheDecisionSays:
         assert decision.action is Action.BLOCK
         assert not decision.unavailable
         assert decision.blocking == ()
+
+    @pytest.mark.parametrize(
+        ("on_unreadable", "unavailable"), [(Action.BLOCK, False), (Action.FLAG, True), (Action.PASS, True)]
+    )
+    def test_a_block_by_unreadable_parts_beside_a_failure_is_a_refusal(self, on_unreadable, unavailable):
+        failed = [failure(FailMode.CLOSED)]
+        decision = decide(subject("x"), failed, unjudged=("$.a",), on_unreadable=on_unreadable)
+        assert (decision.action, decision.floor) == (Action.BLOCK, on_unreadable)
+        assert decision.unavailable is unavailable
+        assert decide(subject("x"), failed, on_unreadable=on_unreadable).unavailable
 
     def test_every_check_that_no_judge_made_is_named(self):
         findings = [

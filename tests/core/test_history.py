@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from guardrail.core.conversation import Kind, Segment, Turn
 from guardrail.core.history import Delivered, Remembered, blocked, changed, forms, judged, redactions, root
-from guardrail.core.policy import Action, AnswerForm, Effort, LabelRule, Mode, Policy
+from guardrail.core.policy import Action, AnswerForm, Effort, LabelRule, Mode, Policy, Strategy
 from guardrail.core.redaction import Redaction, Span
 
 LABELS = {"OK": LabelRule("OK", violation=False), "BAD": LabelRule("BAD", True, Action.REDACT)}
@@ -41,6 +41,7 @@ class TestRoot:
             {"labels": LABELS | {"BAD": LabelRule("BAD", True, Action.FLAG)}},
             {"labels": LABELS | {"NEW": LabelRule("NEW", True, Action.FLAG)}},
             {"labels": LABELS | {"BAD": LabelRule("BAD", True, Action.REDACT, escalate=True)}},
+            {"labels": LABELS | {"BAD": LabelRule("BAD", True, Action.REDACT, strategy=Strategy.MASK)}},
             {"reasoning_effort": Effort.HIGH},
             {"answer": AnswerForm.BINARY},
             {"detectors": {"email": "BAD"}},
@@ -94,11 +95,11 @@ class TestRedactions:
         assert got == wanted
 
     def test_are_told_by_the_place_among_texts_that_are_not_empty(self):
-        redaction = Redaction(Segment("secret", ()), (Span(0, 6, "BAD"),))
+        redaction = Redaction(Segment("secret", ()), (Span(0, 6, "BAD", "email", Strategy.HASH),))
         known = judged([Turn("user", (Segment("", ()), redaction.segment))], [redaction], Remembered())
-        assert known.spans == ((0, 0, Span(0, 6, "BAD")),)
-        [again] = redactions([turn("user", "secret")], known)
-        assert again.text == "[REDACTED:BAD]"
+        assert known.spans == ((0, 0, redaction.spans[0]),)
+        sent_again = turn("user", "secret")
+        assert redactions([sent_again], known) == (Redaction(sent_again.segments[0], redaction.spans),)
 
 
 @pytest.mark.parametrize(
@@ -127,11 +128,11 @@ def test_what_was_dropped_before_stays_dropped():
     assert blocked(roles("user", "user"), 1, Remembered(dropped=(0,))).dropped == (0, 1)
 
 
-def test_an_answer_is_changed_only_where_it_is_redacted():
-    answer = turn("assistant", "secret", "secret")
-    made = changed(answer, [Redaction(answer.segments[1], (Span(0, 6, "BAD"),))])
-    assert [segment.text for segment in made.segments] == ["secret", "[REDACTED:BAD]"]
-    assert changed(answer, []) == answer
+def test_an_answer_is_changed_only_where_it_has_a_new_text():
+    segments = (Segment("secret", ("a",), Kind.REASONING), Segment("secret", ("b",)))
+    made = changed(Turn("assistant", segments), {("b",): "new", ("c",): "other"})
+    assert made == Turn("assistant", (segments[0], Segment("new", ("b",))))
+    assert changed(made, {}) == made
 
 
 class TestForms:

@@ -19,6 +19,7 @@ from guardrail.core.policy import (
     Policy,
     PolicySet,
     Stage,
+    Strategy,
 )
 from guardrail.errors import PolicyError
 
@@ -45,6 +46,7 @@ def test_the_words_of_the_contract():
     assert [mode.value for mode in Mode] == ["enforce", "shadow", "off"]
     assert [mode.value for mode in FailMode] == ["open", "closed"]
     assert [form.value for form in AnswerForm] == ["json", "binary"]
+    assert [strategy.value for strategy in Strategy] == ["replace", "mask", "hash", "placeholder"]
     assert [effort.value for effort in Effort] == ["low", "medium", "high"]
 
 
@@ -104,6 +106,20 @@ class TestLaws:
     def test_a_safe_label_has_no_action(self):
         with pytest.raises(PolicyError, match="label P0 is no violation, so remove its action"):
             policy(labels=labels(LabelRule("P0", False, Action.FLAG), BLOCKED))
+
+    @pytest.mark.parametrize(
+        "rule",
+        [
+            LabelRule("P2", True, Action.FLAG, strategy=Strategy.MASK),
+            LabelRule("P2", True, Action.BLOCK, strategy=Strategy.REPLACE),
+            LabelRule("P2", False, strategy=Strategy.HASH),
+        ],
+    )
+    def test_only_a_label_that_redacts_has_a_strategy(self, rule):
+        with pytest.raises(
+            PolicyError, match=r"policy pii: label P2 has a strategy .*redact, or remove its"
+        ):
+            policy(labels=labels(SAFE, BLOCKED, rule))
 
     @pytest.mark.parametrize("rules", [(), (SAFE,), (BLOCKED,)])
     def test_both_sides_need_a_label(self, rules):
@@ -169,6 +185,12 @@ class TestLabels:
     )
     def test_the_action_of_a_label(self, label, action):
         assert policy().action_of(label) is action
+
+    @pytest.mark.parametrize("strategy", [*Strategy, None])
+    def test_the_strategy_of_a_label(self, strategy):
+        rules = labels(SAFE, BLOCKED, LabelRule("P2", True, Action.REDACT, strategy=strategy))
+        made = policy(labels=rules)
+        assert [made.strategy_of(label) for label in ("P2", "P3", "P9")] == [strategy, None, None]
 
 
 class TestPolicySet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from guardrail.core.conversation import Segment, Subject, Turn
 from guardrail.core.decision import Failure, decide
 from guardrail.core.policy import Action, Effort, FailMode, LabelRule, Mode, Policy, Stage
-from guardrail.core.record import DecisionRecord, fingerprint, to_json
+from guardrail.core.record import DecisionRecord, Held, fingerprint, to_json
 from guardrail.core.verdict import Step, Usage, Verdict
 from guardrail.errors import FailureCode
 
@@ -171,6 +172,12 @@ class TestContent:
         shown = repr(record(*self.findings))
         assert "0170" not in shown
         assert "phone number" not in shown
+
+
+def test_a_stream_tells_how_it_was_held():
+    assert "held" not in to_json(record(), "none")
+    line = to_json(replace(record(), held=Held(0.12345, 1.5, 3)), "none")
+    assert line["held"] == {"first_s": 0.123, "last_s": 1.5, "unjudged_released_chars": 3}
 
 
 class TestFingerprint:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail.detectors.detector import Detector, Triggered, tidy
+from guardrail.detectors.detector import ENCODED_RUN, Detector, Triggered, tidy
 
 SPANS = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30)).map(lambda p: (p[0], p[0] + p[1])))
 
@@ -40,3 +40,21 @@ def test_detectors_are_values() -> None:
     assert Triggered(detector, "x") == Triggered(detector, "x", folded=False, beyond_ascii=False)
     with pytest.raises(dataclasses.FrozenInstanceError):
         detector.longest = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("detector", "held", "run"),
+    [
+        (Detector("a.b", lambda text: [], 9), 9, ENCODED_RUN),
+        (Detector("a.b", lambda text: [], 9, hold=4), 4, ENCODED_RUN),
+        (Detector("a.b", lambda text: [], 9, inside=False), 9, 0),
+        (Detector("a.b", lambda text: [], 9, unbroken=True, inside=False), 9, 9),
+        (
+            Detector("a.b", lambda text: [], 2 * ENCODED_RUN, unbroken=True),
+            2 * ENCODED_RUN,
+            2 * ENCODED_RUN,
+        ),
+    ],
+)
+def test_what_a_stream_holds_back(detector: Detector, held: int, run: int) -> None:
+    assert (detector.held, detector.run) == (held, run)

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrail.detectors import folding
-from guardrail.detectors.folding import fold, unfold
+from guardrail.detectors.folding import fold, folded_spans, forms, unfold
+from guardrail.detectors.patterns import Patterns
 
 ANY_TEXT = st.text(st.characters())
 
@@ -74,3 +75,42 @@ def test_the_table_does_not_grow_without_bound(monkeypatch: pytest.MonkeyPatch) 
     folding._TABLE.clear()
     assert fold("àèìòùçñ") == "aeioucn"
     assert len(folding._TABLE) <= 3
+
+
+@pytest.mark.parametrize(
+    ("text", "skeleton"),
+    [
+        ("ignоrе", "ignore"),  # Cyrillic
+        ("іgпогe thе ѕуstеm", "ignore the system"),
+        ("ΙgΝοrε", "IgNore"),  # Greek
+        ("ignօre yօսr", "ignore your"),  # Armenian
+        ("ᎥᏀnore", "iGnore"),  # Cherokee
+        ("ꓲꓖꓠꓳꓣꓰ", "IGNORE"),  # Lisu
+        ("ɪɢɴᴏʀᴇ", "ignore"),
+        ("🅸🅶🅽🅾🆁🅴 🇳🇴", "IGNORE NO"),
+        ("сёл", "ceл"),
+    ],
+)
+def test_letters_that_pass_for_latin_ones_are_seen_through(text: str, skeleton: str) -> None:
+    assert forms(text) == (fold(text), skeleton)
+
+
+@pytest.mark.parametrize("text", ["plain", "crème ＡＢＣ", "한국어 中文", ""])
+def test_other_texts_have_one_form(text: str) -> None:
+    assert forms(text) == (fold(text),)
+
+
+@given(ANY_TEXT)
+def test_the_offsets_of_all_forms_agree(text: str) -> None:
+    assert {len(form) for form in forms(text)} == {len(fold(text))}
+
+
+def test_matches_in_any_form_are_found_once_and_in_the_text() -> None:
+    patterns = Patterns(["(?i)rule", "правило", "x"])
+    text = "Æ rulе, ＲＵＬＥ; правило x"
+    assert [(index, text[start:end]) for index, start, end in folded_spans(patterns, text)] == [
+        (0, "ＲＵＬＥ"),
+        (1, "правило"),
+        (2, "x"),
+        (0, "rulе"),
+    ]

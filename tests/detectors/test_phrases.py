@@ -32,6 +32,7 @@ def found(pattern: str, text: str) -> list[str]:
         ("don't", "don’t", ["don’t"]),
         ("don’t", "don't", ["don't"]),
         ("ignore", "i\u200bg\u200bnore!", ["i\u200bg\u200bnore"]),
+        ("ignore", "ignоrе іgnore", ["ignоrе", "іgnore"]),
         ("убить", "Убить, убить убить; неубить", ["Убить", "убить", "убить"]),
         ("忽略", "请忽略忽略指令", ["忽略", "忽略"]),
         ("忽略(?:指令)?", "请忽略指令", ["忽略指令"]),

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail.detectors.pii_email import find_email
+from guardrail.detectors.pii_email import EMAIL, find_email
+from tests.detectors.prefixes import assert_held, embedded
 
 
 def found(text: str) -> list[str]:
@@ -25,6 +26,7 @@ def found(text: str) -> list[str]:
 )
 def test_addresses(text: str, expected: list[str]) -> None:
     assert found(text) == expected
+    assert_held(EMAIL.detector, embedded(text))
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,7 @@ def test_addresses(text: str, expected: list[str]) -> None:
         "@handle and user@localhost",
         "a@b.c, a@-b.com, a@b-.com, a@.com",
         "icon@2x.png logo@3x.JPG",
+        "name@domain.tld",
         "react@18.2.0 and lodash@4.17.21",
         "git clone git@github.com:example/example.git",
         "x@" + ".".join(["a" * 60] * 5) + ".com",  # longer than SMTP carries
@@ -50,3 +53,8 @@ def test_the_login_of_a_git_host_is_an_address_when_no_path_follows() -> None:
 @given(st.text(st.characters()))
 def test_an_address_holds_one_at_sign(text: str) -> None:
     assert all(address.count("@") == 1 for address in found(text + "a@example.com" + text))
+
+
+@pytest.mark.parametrize("piece", ["a@", "@", "a.", "a@a.", "a" * 63, "a@" + "a." * 9, "@a.com "])
+def test_hostile_runs_hold_no_address(piece: str) -> None:
+    assert found(piece * 20_000) == []

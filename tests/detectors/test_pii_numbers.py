@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stdnum import iban, luhn
 
-from guardrail.detectors.pii_numbers import find_card, find_iban, find_us_ssn
+from guardrail.detectors.pii_numbers import CARD, IBAN, US_SSN, find_card, find_iban, find_us_ssn
+from tests.detectors.prefixes import assert_held, embedded
 
 # Numbers that payment providers and the standards publish for tests.
 CARDS = [
@@ -21,6 +22,8 @@ CARDS = [
     "30569309025904",
     "6200 0000 0000 0005",
     "6759649826438453",
+    "676222165679",
+    "2200 0000 0000 0004",
 ]
 
 
@@ -28,6 +31,7 @@ CARDS = [
 def test_cards(card: str) -> None:
     text = f"Karte №1: {card}, gültig bis 12/27"
     assert [text[start:end] for start, end in find_card(text)] == [card]
+    assert_held(CARD.detector, embedded(text))
 
 
 @pytest.mark.parametrize(
@@ -74,6 +78,7 @@ def test_what_is_no_card(text: str) -> None:
 def test_ibans(written: str) -> None:
     text = f"AB12 to {written} thanks"
     assert [text[start:end] for start, end in find_iban(text)] == [written]
+    assert_held(IBAN.detector, embedded(text))
 
 
 @pytest.mark.parametrize(
@@ -93,10 +98,20 @@ def test_what_is_no_iban(text: str) -> None:
     assert find_iban(text) == []
 
 
-@pytest.mark.parametrize("text", ["536-22-8145", "536 22 8145", "(536-22-8145)."])
-def test_social_security_numbers(text: str) -> None:
-    [(start, end)] = find_us_ssn(text)
-    assert end - start == 11
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("536-22-8145", "536-22-8145"),
+        ("536 22 8145", "536 22 8145"),
+        ("(536-22-8145).", "536-22-8145"),
+        ("my SSN is 536228145", "536228145"),
+        ("social security number: 536.22.8145", "536.22.8145"),
+        ("SSN 078-05-1120", "078-05-1120"),
+    ],
+)
+def test_social_security_numbers(text: str, expected: str) -> None:
+    assert [text[start:end] for start, end in find_us_ssn(text)] == [expected]
+    assert_held(US_SSN.detector, embedded(text))
 
 
 @pytest.mark.parametrize(
@@ -110,6 +125,7 @@ def test_social_security_numbers(text: str) -> None:
         "536-00-8145",
         "536-22-0000",
         "078-05-1120",  # the number of the wallet that was sold
+        "SSN 000-00-0000",
         "1-536-22-8145",
         "536-22-8145-1",
     ],
@@ -124,7 +140,15 @@ DIGITS = st.text(st.sampled_from("0123456789 -.GBDEx٣"), max_size=80)
 @given(DIGITS)
 def test_whatever_is_found_passes_its_check(text: str) -> None:
     for start, end in find_card(text):
-        assert 13 <= end - start <= 24
+        assert 12 <= end - start <= 24
         assert luhn.is_valid(text[start:end].replace(" ", "").replace("-", ""))
     assert all(iban.is_valid(text[start:end]) for start, end in find_iban(text))
     assert all(text[start:end].count("-") in {0, 2} for start, end in find_us_ssn(text))
+
+
+@pytest.mark.parametrize(
+    "piece", ["1", "1-", "4111 ", "001 ", "123456 ", "DE89 3704 ", "GB", "SSN ", "000-00-0000 "]
+)
+def test_hostile_runs_hold_no_number(piece: str) -> None:
+    text = piece * 20_000
+    assert find_card(text) == find_iban(text) == find_us_ssn(text) == []

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail.detectors.pii_phone import find_phone
+from guardrail.detectors.pii_phone import PHONE, find_phone
+from tests.detectors.prefixes import assert_held, embedded
 
 
 def found(text: str) -> list[str]:
@@ -29,10 +30,28 @@ def found(text: str) -> list[str]:
         ("+33 1 99 00 12 34", "+33 1 99 00 12 34"),
         ("2 +1 202 555 0123", "+1 202 555 0123"),
         ("電話+81 3-1234-5678", "+81 3-1234-5678"),
+        ("+ 49 30 23125 123", "+ 49 30 23125 123"),
+        ("+447700677662", "+447700677662"),  # no such range, but nothing else is written so
+        ("(898)666-3621x0135", "(898)666-3621x0135"),
+        ("001-518-640-0854", "001-518-640-0854"),
+        ("0041 44 668 18 00", "0041 44 668 18 00"),
+        ("01.84.17.61.18", "01.84.17.61.18"),
+        ("01 84 17 61 18", "01 84 17 61 18"),
+        ("024 971 50 30", "024 971 50 30"),
+        ("Phone: 780 6326", "780 6326"),
+        ("my phone number is 2025550123", "2025550123"),
+        ("Mobile: 737 219 628", "737 219 628"),
+        ("Fax: 259.735.7502x459", "259.735.7502x459"),
+        ("call me on 450 0840?", "450 0840"),
+        ("tel. (64) 3591-3246", "(64) 3591-3246"),
+        ("Handy 0151 2345678", "0151 2345678"),
+        ("telefono: 333 1234567", "333 1234567"),
+        ("手机号13800138000", "13800138000"),
     ],
 )
 def test_numbers(text: str, expected: str) -> None:
     assert found(text) == [expected]
+    assert_held(PHONE.detector, embedded(text))
 
 
 @pytest.mark.parametrize(
@@ -55,6 +74,17 @@ def test_numbers(text: str, expected: str) -> None:
         "978-3-16-148410-0",
         "pi is 3.141592653589793",
         "000 0000 0000",
+        "1-800-555-0100, 800 555 0100, +1 800-555-0100, 0800 080 080",  # free: nobody's own
+        "call us at 1-800-123-4567",
+        "phone 2024-01-02, phone: 02.01.2024",
+        "phone 12 345",
+        "iPhone 15 128 256",
+        "2 + 98172488 is more",
+        "x + 14285714.286",
+        "DFARS 252.227-7013",
+        "078-05-1120",
+        "0044 0532",
+        "DE89 3704 0044 0532 0130 00",
         "+1" + "-(2" * 15,
     ],
 )
@@ -71,3 +101,10 @@ def test_numbers_one_after_the_other() -> None:
 def test_a_number_has_seven_to_twenty_digits(text: str) -> None:
     for number in found(text):
         assert 7 <= sum(c.isdigit() for c in number) <= 22
+
+
+@pytest.mark.parametrize(
+    "piece", ["1", "1-", "+1", "+1(", "001 ", "0", "phone: 555-", "call me ", "(2", "202-555-"]
+)
+def test_hostile_runs_hold_no_number(piece: str) -> None:
+    assert found(piece * 20_000) == []

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail.detectors.secret_assignment import entropy, find_assignment
+from guardrail.detectors.secret_assignment import ASSIGNMENT, entropy, find_assignment
+from tests.detectors.prefixes import assert_held, embedded
 
 VALUE = "q7Rz9" + "Kp2Lw8Vt4"
 
@@ -26,6 +27,17 @@ VALUE = "q7Rz9" + "Kp2Lw8Vt4"
         f'if token == "{VALUE}":',
         f"Schlüssel: api key: {VALUE}",
         f'PASSWORD_PROD = "{VALUE}"',
+        f'{{\\"password\\": \\"{VALUE}\\"}}',
+        f"PASSWORD ?= {VALUE}",
+        f"my password is {VALUE}.",
+        f"The password for the ticket system of the office is '{VALUE}', thanks",
+        f"Das Kennwort lautet {VALUE}!",
+        f"La contraseña de la cuenta es {VALUE} y ya",
+        f"Le mot de passe est {VALUE}.",
+        f"Пароль: {VALUE}",
+        f"密码是{VALUE}。",
+        f"パスワードは「{VALUE}」です",
+        f"पासवर्ड {VALUE[:0]}है {VALUE} ।",
     ],
 )
 def test_the_value_is_found_and_not_its_name(text: str) -> None:
@@ -51,6 +63,10 @@ def test_the_value_is_found_and_not_its_name(text: str) -> None:
         "password_hash: 5f4dcc3b5aa765d61d8327deb882cf99",
         "The secret to a good tomato sauce is patience: token effort",
         "token: 123456789012",
+        "The password is case-sensitive and the api key is 32-characters long",
+        "Is the password hash of user123 in md5?",
+        "The password must be 8-20 characters, e.g. uppercase1",
+        "密码必须包含字母",
     ],
 )
 def test_what_is_no_secret(text: str) -> None:
@@ -67,3 +83,11 @@ def test_entropy_is_in_bits_a_character() -> None:
 @given(st.text(st.characters(), min_size=1))
 def test_entropy_lies_between_zero_and_that_of_distinct_characters(value: str) -> None:
     assert -1e-9 <= entropy(value) <= entropy("".join(map(chr, range(len(value))))) + 1e-9
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f'password = "{VALUE}"', f"API_KEY={VALUE}\n", f"the password is {VALUE} now", f"密码是{VALUE}"],
+)
+def test_no_part_of_a_value_is_let_go(text: str) -> None:
+    assert_held(ASSIGNMENT.detector, embedded(text))

@@ -4,16 +4,20 @@ from itertools import pairwise
 
 import pytest
 
+from guardrail.detectors.detector import Detector
 from guardrail.detectors.secret_blocks import (
+    CONNECTION_STRING,
     JWT,
     PRIVATE_KEY,
     find_connection_string,
     find_jwt,
     find_private_key,
 )
+from tests.detectors.prefixes import assert_held, embedded
 
 LINE = "EXAMPLE0" * 8
 LAST = "EXAMPLE=="
+HEADERS = ["Proc-Type: 4,ENCRYPTED", f"DEK-Info: AES-128-CBC,{'0' * 32}", f"X-Note: {'y' * 80}", ""]
 
 
 def pem(label: str, *body: str, end: bool = True) -> str:
@@ -129,6 +133,25 @@ def test_connection_strings(url: str) -> None:
     assert "@" in text[start:end]
 
 
+SECRET = "Zq7!" + "kestrel"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Server=db.example.com;Database=shop;User Id=app;Password={SECRET};",
+        f'"Data Source=10.0.0.7,1433;Initial Catalog=shop;User ID=app;Password={SECRET}"',
+        f"Driver={{SQL Server}};Server=db;Uid=app;Pwd={SECRET};",
+        f"jdbc:sqlserver://db.example.com:1433;databaseName=shop;user=app;password={SECRET};encrypt=true",
+        f"Password={SECRET};Server=db.example.com",
+        f"Host = db; Password = {SECRET}; Timeout = 5",
+    ],
+)
+def test_passwords_in_pairs(text: str) -> None:
+    for written in (text, f"Schlüssel: {text}\n"):
+        assert [written[start:end] for start, end in find_connection_string(written)] == [SECRET]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -140,7 +163,26 @@ def test_connection_strings(url: str) -> None:
         "postgres://user:changeme@localhost/db",
         "mysql://root:xxxxxxxx@localhost",
         "see http://example.com: mail me @ home",
+        "Server=db;User Id=app;Password=<password>;",
+        "Server=db;User Id=app;Password={0};",
+        "Server=db;Password=",
+        "password=abcdef; echo done",
     ],
 )
 def test_what_is_no_connection_string_with_a_password(text: str) -> None:
     assert find_connection_string(text) == []
+
+
+@pytest.mark.parametrize(
+    ("detector", "text"),
+    [
+        (PRIVATE_KEY.detector, pem("RSA PRIVATE KEY", *HEADERS, *[LINE] * 20, LAST)),
+        (PRIVATE_KEY.detector, json.dumps(pem("OPENSSH PRIVATE KEY", *[LINE] * 20, LAST))),
+        (PRIVATE_KEY.detector, pem("PGP PRIVATE KEY BLOCK", "Version: 1", "", LINE, LAST, "=AbCd")),
+        (JWT.detector, f"{part({'alg': 'HS256'})}.{PAYLOAD}.c2lnbmF0dXJlRVhBTVBMRQ"),
+        (CONNECTION_STRING.detector, "amqp://jane:correct-horse@[2001:db8::1]:5672/path"),
+        (CONNECTION_STRING.detector, f"Server=db;User Id=app;Password={SECRET};"),
+    ],
+)
+def test_no_part_is_let_go(detector: Detector, text: str) -> None:
+    assert_held(detector, embedded(text))

@@ -12,6 +12,8 @@ from guardrail.detectors.unicode_confusables import find_confusables
         "p\u0430ypal",  # Cyrillic a
         "\u0440\u0430ypal",
         "ign\u03bfre",  # Greek omicron
+        "ign\u0585re",  # Armenian
+        "\u13a5gnore",  # Cherokee
         "g\u043e\u043egle",
         "Pоссия",  # Latin P in a Russian word
         "пpивет",

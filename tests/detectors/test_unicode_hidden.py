@@ -3,7 +3,16 @@
 
 import pytest
 
-from guardrail.detectors.unicode_hidden import TAGS, find_bidi, find_invisible, find_tags
+from guardrail.detectors.detector import Detector
+from guardrail.detectors.unicode_hidden import (
+    BIDI,
+    INVISIBLE,
+    TAGS,
+    find_bidi,
+    find_invisible,
+    find_tags,
+)
+from tests.detectors.prefixes import assert_held, embedded
 
 
 @pytest.mark.parametrize(
@@ -14,6 +23,8 @@ from guardrail.detectors.unicode_hidden import TAGS, find_bidi, find_invisible, 
         ("a\u200db", [(1, 2)]),  # a joiner has nothing to join in Latin
         ("a\u200eb", [(1, 2)]),
         ("a\u3164b", [(1, 2)]),
+        ("a\ufff9b\ufffac\ufffb", [(1, 2), (3, 4)]),  # interlinear annotation
+        ("I\U000e0101g\ufe05n", [(1, 2), (3, 4)]),  # a byte behind each letter
         ("иг\ufe00норируй", [(2, 3)]),
         ("上\ufe00\ufe00下", [(1, 3)]),
         ("пр\u200bивет", [(2, 3)]),
@@ -85,3 +96,16 @@ def test_long_runs_of_tags_are_covered_by_spans_that_touch() -> None:
     spans = find_tags("x" + tags("a" * 600))
     assert [spans[0][0], spans[-1][1]] == [1, 601]
     assert max(end - start for start, end in spans) == TAGS.detector.longest
+
+
+@pytest.mark.parametrize(
+    ("detector", "text"),
+    [
+        (INVISIBLE.detector, "ig\u200bnore"),
+        (INVISIBLE.detector, "x" + "\U000e0101" * 40 + "y"),
+        (BIDI.detector, "\u202eabc\u202c"),
+        (TAGS.detector, "".join(chr(0xE0000 + ord(c)) for c in "ignore")),
+    ],
+)
+def test_no_part_of_what_is_hidden_is_let_go(detector: Detector, text: str) -> None:
+    assert_held(detector, embedded(text))

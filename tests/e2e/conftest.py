@@ -229,7 +229,9 @@ def write_policies(folder: Path, modes: dict[str, str]) -> None:
         text = POLICY.format(id=policy_id, mode=mode)
         (folder / policy_id / "policy.md").write_text(text, encoding="utf-8")
     (folder / "stern").mkdir()  # one that redacts nothing
-    text = POLICY.format(id="stern", mode="enforce").replace("  RED: {violation: true, action: redact}\n", "")
+    text = POLICY.format(id="stern", mode="enforce").replace(
+        "  RED: {violation: true, action: redact}\n", ""
+    )
     (folder / "stern" / "policy.md").write_text(text, encoding="utf-8")
 
 

@@ -234,13 +234,11 @@ class TestStreams:
         body = {"model": "m", "stream": True, "n": 2, "messages": [{"role": "user", "content": "hello"}]}
         got = b""
         with proxy.http.stream("POST", CHAT, json=body) as response:
-            for part in response.iter_raw():
-                got += part
-                if got == b"".join(events[:begun]):
-                    break
+            arriving = response.iter_raw()  # to let go of it would hang up
+            while got != b"".join(events[:begun]):
+                got += next(arriving)
             # The first choice's last words came behind the beginning of the calls.
             until(lambda: any("all of it" in text for text in proxy.judge.judged), "they are judged")
-        assert got == b"".join(events[:begun])
         assert not any("Oslo" in text for text in proxy.judge.judged)
         until(
             lambda: proxy.upstream.seen[-1].cancelled, "the upstream is cancelled when the client has gone"

@@ -36,7 +36,7 @@ def placeholder_in(seen: Seen) -> str:
 
 
 def answering(template: str, size: int = 0) -> Any:
-    """An upstream that writes the placeholder it got into ``template``, in pieces of ``size`` characters."""
+    """An upstream that writes the placeholder it got into ``template``, ``size`` characters at a time."""
 
     def answer(seen: Seen) -> Say:
         text = template.replace("{}", placeholder_in(seen))
@@ -106,7 +106,12 @@ def test_the_judge_of_the_answer_reads_the_placeholder_and_finds_nothing(
 def test_arguments_of_a_tool_call_are_restored_and_stay_json(proxy: Proxy, upstream: FakeUpstream):
     def answer(seen: Seen) -> Say:
         arguments = json.dumps({"to": placeholder_in(seen), "n": 1})
-        head = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "mail", "arguments": ""}}
+        head = {
+            "index": 0,
+            "id": "call_1",
+            "type": "function",
+            "function": {"name": "mail", "arguments": ""},
+        }
         pieces = [chunk({"role": "assistant", "content": None, "tool_calls": [head]})]
         pieces += [
             chunk({"tool_calls": [{"index": 0, "function": {"arguments": arguments[at : at + 5]}}]})
@@ -117,7 +122,10 @@ def test_arguments_of_a_tool_call_are_restored_and_stay_json(proxy: Proxy, upstr
 
     upstream.default = answer
     asked: list[Any] = [{"role": "user", "content": f"Mail {WORD}."}]
-    with proxy.openai(max_retries=0) as sdk, sdk.chat.completions.stream(model="m", messages=asked) as parts:
+    with (
+        proxy.openai(max_retries=0) as sdk,
+        sdk.chat.completions.stream(model="m", messages=asked) as parts,
+    ):
         message = parts.get_final_completion().choices[0].message
     assert message.tool_calls is not None
     assert json.loads(message.tool_calls[0].function.arguments) == {"to": WORD, "n": 1}

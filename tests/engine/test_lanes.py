@@ -105,10 +105,14 @@ class TestSized:
     def test_what_a_detector_needs_is_held(self, name: str):
         detector = DETECTORS[name]
         found = sized(StreamRules(overlap=5), frozenset({name}))
+        assert found.unbroken == detector.run
         if detector.unbroken:
-            assert (found.overlap, found.unbroken) == (5, detector.longest)
+            assert (found.overlap, found.openings) == (5, ())
+        elif detector.opening:
+            assert found.overlap == len(detector.opening)
+            assert found.openings == ((detector.opening, detector.held),)
         else:
-            assert (found.overlap, found.unbroken) == (max(5, detector.held), 0)
+            assert (found.overlap, found.openings) == (max(5, detector.held), ())
 
     def test_the_largest_of_each_kind_counts_and_what_was_configured_is_the_least(self):
         names = frozenset({"pii.email", "pii.phone", "secrets.jwt", "secrets.private_key"})
@@ -116,5 +120,6 @@ class TestSized:
         assert (found.overlap, found.unbroken) == (4000, 9000)
         known = [DETECTORS[name] for name in names]
         found = sized(StreamRules(overlap=0), names)
-        assert found.overlap == max(d.held for d in known if not d.unbroken)
-        assert found.unbroken == max(d.longest for d in known if d.unbroken)
+        assert found.overlap == DETECTORS["pii.phone"].held
+        assert found.unbroken == max(d.run for d in known)
+        assert found.openings == (("-----BEGIN ", DETECTORS["secrets.private_key"].held),)

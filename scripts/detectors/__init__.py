@@ -1,0 +1,1 @@
+"""Measure the detectors and write docs/detectors.md: ``python -m scripts.detectors [--check]``."""
