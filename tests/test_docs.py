@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 STREAMING = (ROOT / "docs" / "streaming.md").read_text()
 REDACTION = (ROOT / "docs" / "redaction.md").read_text()
 PICTURE = (ROOT / "docs" / "images" / "streaming.svg").read_text()
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/README.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("[!.]*/README.md")])
 
 
 def marked(page: str, name: str) -> str:

@@ -41,7 +41,7 @@ def command(text: str, stage: str, path: Path | None, as_json: bool) -> None:
     """
     text = _text(text)
     config = load_config(path) if path else _starter()
-    decision = anyio.run(_decide, config, text, Stage(stage))
+    decision, text = anyio.run(_decide, config, text, Stage(stage))
     if as_json:
         click.echo(json.dumps(_as_json(decision, text)))
     else:
@@ -68,19 +68,22 @@ def _starter() -> Config:
     return Config.model_validate({"version": 1, "policies": policies, "classifier": {"kind": "embedded"}})
 
 
-async def _decide(config: Config, text: str, stage: Stage) -> Decision:
+async def _decide(config: Config, text: str, stage: Stage) -> tuple[Decision, str]:
+    """The decision, and the text as it would be passed on."""
     guard = build_guard(config)
+    segment = (Segment(text, ()),)
     try:
-        segment = (Segment(text, ()),)
         if stage is Stage.INPUT:
-            return await guard.engine.check_input(Conversation((Turn("user", segment),)))
-        return await guard.engine.check_output(Conversation(()), Turn("assistant", segment))
+            conversation = Conversation((Turn("user", segment),))
+            decision = await guard.engine.check_input(conversation)
+            texts = guard.engine.chat(conversation).redacted(decision.redactions)
+        else:
+            answer = Turn("assistant", segment)
+            decision = await guard.engine.check_output(Conversation(()), answer)
+            texts = guard.engine.chat(Conversation(())).delivered(answer, decision.redactions)
+        return decision, texts.get((), text)
     finally:
         await guard.aclose()
-
-
-def _redacted(decision: Decision, text: str) -> str:
-    return decision.redactions[0].text if decision.redactions else text
 
 
 def _as_json(decision: Decision, text: str) -> dict[str, object]:
@@ -88,7 +91,7 @@ def _as_json(decision: Decision, text: str) -> dict[str, object]:
         "id": decision.id,
         "stage": decision.stage.value,
         "action": decision.action.word,
-        "text": _redacted(decision, text) if decision.action is Action.REDACT else None,
+        "text": text if decision.action is Action.REDACT else None,
         "degraded": list(decision.degraded),
         "findings": [
             {
@@ -111,6 +114,6 @@ def _print(decision: Decision, text: str) -> None:
         elif finding.violation:
             click.echo(f"  {finding.policy.id}: {finding.label} -> {finding.action.word}")
     if decision.action is Action.REDACT:
-        click.echo(_redacted(decision, text))
+        click.echo(text)
     if any(not isinstance(f, Failure) and f.reduced for f in decision.findings):
         click.echo("  (rules only: reduced coverage, nobody read the text)")

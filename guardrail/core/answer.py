@@ -18,8 +18,8 @@ import re
 from typing import Any, Final
 
 from guardrail.core.policy import JUDGE_REFUSAL, AnswerForm, Policy
-from guardrail.core.redaction import folded
 from guardrail.core.verdict import Verdict
+from guardrail.core.views import folded
 from guardrail.errors import FailureCode, MalformedVerdict
 
 __all__ = ["read_answer"]

@@ -28,6 +28,7 @@ _PREPENDED: Final = frozenset(
     )
 )  # fmt: skip
 _LONGEST: Final = 64  # code points of a cluster; no language has longer ones, hostile text has
+_ASCII_ENDS: Final = (". ", "! ", "? ", "\n")
 _SENTENCE_ENDS: Final = (". ", "! ", "? ", "\n", "。", "！", "？")  # noqa: RUF001
 
 
@@ -41,6 +42,8 @@ def boundary(text: str, at: int) -> int:
         if not text or text[-1].isascii() or not _goes_on(text[-1]):
             return at
         at = len(text) - 1
+    if at > 0 and text[at - 1].isascii() and text[at].isascii():
+        return at - (text[at - 1] == "\r" and text[at] == "\n")
     for place in range(at, max(0, at - _LONGEST), -1):
         if not _joined(text[place - 1], text[place]) and not _is_conjunct(text, place):
             return place
@@ -53,7 +56,7 @@ def window_end(text: str, least: int) -> int:
     Behind the last sentence there, else at the text's last boundary.
     """
     best = -1
-    for end in _SENTENCE_ENDS:
+    for end in _ASCII_ENDS if text.isascii() else _SENTENCE_ENDS:
         found = text.rfind(end, least)
         if found >= 0:
             best = max(best, found + len(end))

@@ -28,8 +28,8 @@ def fingerprint(text: str) -> str:
 class Held:
     """How long the text of a streamed answer was held, in seconds: its first and its last piece.
 
-    ``unjudged_released_chars``: characters that left before a check of them was settled; 0 unless the release
-    mode is ``live``.
+    ``unjudged_released_chars``: characters that left before a check of them was settled; 0 unless the
+    release mode is ``live``.
     """
 
     first_s: float

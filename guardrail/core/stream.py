@@ -34,7 +34,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from guardrail.core.decision import Decision
 from guardrail.core.graphemes import boundary, window_end
@@ -83,8 +83,7 @@ class Restorer(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """Judge ``text`` and call ``settle``. ``preceding`` is context only.
 
     ``start`` is where the text begins, in code points from the channel's start.
@@ -95,8 +94,7 @@ class Check:
     start: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(NamedTuple):
     """``original`` may leave; ``spans`` (relative to it) are to be replaced first."""
 
     original: str
@@ -128,8 +126,9 @@ class StreamGuard:
     """
 
     __slots__ = (
-        "_again", "_arrived", "_base", "_closed", "_due", "_halted", "_judged", "_mode", "_outstanding",
-        "_parts", "_read_whole", "_released", "_restorer", "_rules", "_spans", "_text", "unjudged_released",
+        "_again", "_arrived", "_base", "_closed", "_due", "_halted", "_judged", "_live", "_mode",
+        "_outstanding", "_parts", "_read_whole", "_released", "_restorer", "_rules", "_spans", "_stops",
+        "_text", "_wake", "unjudged_released",
     )  # fmt: skip
 
     def __init__(
@@ -142,6 +141,8 @@ class StreamGuard:
     ) -> None:
         self._rules = rules
         self._mode = ReleaseMode.WHOLE if whole else rules.release
+        self._live = self._mode is ReleaseMode.LIVE
+        self._stops = Action.REDACT if self._live else Action.BLOCK
         self._restorer = restorer
         self._text = preceding[-rules.overlap :] if rules.overlap else ""
         self._base = -len(self._text)  # the place at which _text begins
@@ -155,7 +156,8 @@ class StreamGuard:
         self._read_whole = 0  # up to here one check has read everything, from the start
         self._closed = False
         self._halted = False
-        self._due = self._next_due()
+        self._due = self._next_due()  # how much must have arrived for the next check
+        self._wake = self._next_wake()
         self.unjudged_released = 0
         """Characters that left before a check of them was settled."""
 
@@ -186,27 +188,42 @@ class StreamGuard:
 
     def push(self, text: str) -> list[Command]:
         """Take text that arrived. Raises ``ValueError`` after ``close``."""
+        arrived = self._arrived + len(text)
+        if arrived < self._wake:
+            self._parts.append(text)
+            self._arrived = arrived
+            return _NOTHING
         if self._halted:
             return _NOTHING
         if self._closed:
             raise ValueError("push after close")
         self._parts.append(text)
-        self._arrived += len(text)
-        if self._mode is ReleaseMode.LIVE:
-            return self._advance()
-        if self._arrived < self._due or self._outstanding:
-            return _NOTHING
-        return [self._next_check()]
+        self._arrived = arrived
+        if not self._live:
+            return [self._next_check()]
+        if text and self._restorer is None and self.held == len(text) == boundary(text, len(text)):
+            return self._pass_on(text)
+        return self._advance()
+
+    def _pass_on(self, text: str) -> list[Command]:
+        """Release what has just been pushed; there is nothing else to release, and nothing to cut."""
+        self._released = self._arrived
+        self.unjudged_released += len(text)
+        commands: list[Command] = [Release(text, ())]
+        if self._arrived >= self._due and not self._outstanding:
+            commands.append(self._next_check())
+        return commands
 
     def close(self) -> list[Command]:
         """No more text will come."""
         if self.closed:
             return _NOTHING
         self._closed = True
+        self._wake = self._next_wake()
         if not self._outstanding:
             return self._advance()
         running = self._outstanding[0]
-        commands = self._let_go() if self._mode is ReleaseMode.LIVE else []
+        commands = self._let_go() if self._live else []
         end = running.start + len(running.text)
         if self._rules.final_check:
             if end < self._arrived or running.start > 0:
@@ -222,9 +239,9 @@ class StreamGuard:
         self._outstanding.remove(check)
         if self._halted:
             return _NOTHING
-        stops = Action.REDACT if self._mode is ReleaseMode.LIVE else Action.BLOCK
-        if decision.action >= stops:
+        if decision.action >= self._stops:
             dropped, self._halted = self.held, True
+            self._wake = self._next_wake()
             self._parts.clear()
             self._text = ""
             return [Halt(decision, dropped)]
@@ -236,7 +253,12 @@ class StreamGuard:
         if not check.start:
             self._read_whole = max(self._read_whole, end)
         self._due = self._next_due()
-        return _NOTHING if self._outstanding else self._advance()
+        self._wake = self._next_wake()
+        if self._outstanding:
+            return _NOTHING
+        commands = self._advance()
+        self._forget()
+        return commands
 
     def _found(self, check: Check, decision: Decision) -> list[Span]:
         """What is to be redacted, by place in the channel; of what has left in part, the rest."""
@@ -255,7 +277,13 @@ class StreamGuard:
             return _NEVER
         if self._judged or rules.first is None:
             return self._judged + rules.window
-        return rules.first + (rules.overlap if self._mode is ReleaseMode.WINDOW else 0)
+        return rules.first + (0 if self._live else rules.overlap)
+
+    def _next_wake(self) -> int:
+        """How much must have arrived for a push to have more to do than to keep its text."""
+        if self._live or self.closed:
+            return 0
+        return _NEVER if self._outstanding else self._due
 
     def _advance(self) -> list[Command]:
         """Release what may leave, then ask for the next check if one is due."""
@@ -276,7 +304,7 @@ class StreamGuard:
 
     def _limit(self) -> int:
         """Up to which place text may leave."""
-        if self._mode is ReleaseMode.LIVE or (self._closed and self._all_judged):
+        if self._live or (self._closed and self._all_judged):
             limit = self._arrived
         else:
             limit = self._judged - self._again
@@ -330,10 +358,13 @@ class StreamGuard:
             self._spans = tuple(s for s in self._spans if s.start >= limit)
         self.unjudged_released += limit - max(start, min(self._judged, limit))
         self._released = limit
-        kept = self._restart() - self._rules.overlap  # what will be read again, and before it as context
+        return Release(original, spans)
+
+    def _forget(self) -> None:
+        """Drop what will neither be read again nor stand before that as context."""
+        kept = self._restart() - self._rules.overlap
         if kept > self._base and not self._rules.final_check:
             self._text, self._base = self._text[kept - self._base :], kept
-        return Release(original, spans)
 
     def _restart(self) -> int:
         """Where the next check begins: with all that is held, and the overlap."""
@@ -351,6 +382,7 @@ class StreamGuard:
         self._join()
         check = Check(self._slice(start, end), self._slice(start - self._rules.overlap, start), start)
         self._outstanding.append(check)
+        self._wake = self._next_wake()
         return check
 
     def _slice(self, start: int, end: int) -> str:

@@ -233,8 +233,8 @@ class Vault:
         for index, edit in enumerate(made):
             following = made[index + 1] if index + 1 < len(made) else None
             touching = following is not None and following.start == edit.end
-            after = following.text[:1] if following and touching else text[edit.end : edit.end + 1]
-            if after == "(":
+            after = following.text if following and touching else text[edit.end : edit.end + 6]
+            if after.startswith(("(", "\\u0028")):
                 self._called.update(found.code for found in spelling(self._kinds).find(edit.text))
 
 

@@ -13,5 +13,6 @@ What was weighed (figures in docs and benchmarks; 60 patterns, clean text):
 from guardrail.detectors.catalogue import DETECTORS, find_all
 from guardrail.detectors.detector import Detector
 from guardrail.detectors.phrases import PhraseRules
+from guardrail.detectors.pii_context import REACH
 
-__all__ = ["DETECTORS", "Detector", "PhraseRules", "find_all"]
+__all__ = ["DETECTORS", "REACH", "Detector", "PhraseRules", "find_all"]

@@ -12,6 +12,10 @@ that looking through all of them to a bounded depth stays linear:
 - **rot13** of the whole text, where the text names it or holds the commonest words of attacks in it;
 - **disguise**: the folded text (see ``folding``), where letters or digits of ASCII are written in
   compatibility forms or with invisible characters between them.
+
+Every detector looks through these but ``unicode.*``: what those find is ordinary in what is escaped. A
+stream holds a run back whole (``Detector.run``); of escapes with white space between them and of rot13,
+what one window of it shows is found.
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ _GAP: Final = "\n\0\n\0\n"  # between the texts of runs: nothing that is looked 
 _ESCAPE: Final = re.compile(
     r"(?P<percent>(?:%[0-9A-Fa-f]{2})+)|(?P<bytes>(?:\\x[0-9A-Fa-f]{2})+)|(?P<units>(?:\\u[0-9A-Fa-f]{4})+)"
     r"|\\u\{(?P<point>[0-9A-Fa-f]{1,5})\}|\\U000(?P<long>[0-9A-Fa-f]{5})"
-    r"|(?P<entity>&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});)"
+    r"|(?P<entity>&(?:#[0-9]{1,7};?|#[xX][0-9A-Fa-f]{1,6};?|[A-Za-z][A-Za-z0-9]{1,31};))"
 )
 _RUNS: Final = Patterns(
     [
@@ -65,8 +69,8 @@ ROT13: Final = 3
 DISGUISE: Final = 4
 SIGNS: Final = (
     r"%[0-9A-Fa-f]{2}|&(?:#[0-9xX]|[A-Za-z][A-Za-z0-9]{1,31};)|\\[xuU][0-9A-Fa-f{]",
-    # Base 64 of a text goes up and down between the cases, which words in a sentence do not.
-    r"[a-z0-9][A-Z][A-Za-z0-9+/_\-]{8}|[0-9A-Fa-f]{16}",
+    # Without the signs that words and lines are made with: a run of base 64 has stretches without them.
+    rf"[A-Za-z0-9+/]{{{_SHORTEST}}}",
     r"[\x{E0020}-\x{E007E}]{4}|[\x{FE00}-\x{FE0F}\x{E0100}-\x{E01EF}]{4}",
     f"(?i){_ROT13}",
     # Not the punctuation of Chinese and Japanese, nor the single digits and letters in it.

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
-from guardrail.core.redaction import View
+from guardrail.core.views import View
 from guardrail.detectors.patterns import Patterns
 
 __all__ = ["fold", "folded_spans", "forms", "unfold"]

@@ -42,7 +42,8 @@ _DE: Final = (
     rf"(?:\w+ ){{0,5}}"
     r"(?:aus|wiederhol\w+|antwort\w+|schreib\w+|gib|geben|füg\w+|nur|einfach|direkt)\b",
     rf"\b{_DE_EARLIER} (?:{_DE_RULES}\w*|information\w*|frage\w*)(?:,[^.!?,]{{1,40}},)?[^.!?,]{{0,40}}?"
-    r"\b(?:zu )?(?:ignorier|vergess|missacht|hinter sich|aus dem kopf|irrelevant|ungültig|außer acht)\w*",
+    r"\b(?:zu )?(?:ignorieren?|vergessen|missachten|hinter sich|aus dem kopf|irrelevant|ungültig"
+    r"|außer acht)\b",
     rf"\babweichend (?:zu|von) (?:den |allen )?{_DE_EARLIER} {_DE_RULES}\w*",
     rf"\b(?:nun|jetzt) folgen (?:\w+ )?(?:neue|weitere) {_DE_RULES}\w*",
 )

@@ -9,7 +9,7 @@ and raises on a lone surrogate. Here each lone surrogate is read as "?", one byt
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 import re2  # ships no types: see the overrides of mypy in pyproject.toml
@@ -20,20 +20,20 @@ _CONTINUATION: Final = bytes(range(0x80, 0xC0))
 # RE2's own default is 8 MiB a pattern; a Set needs room for all of its patterns together, and
 # gets it only as far as it fills it (1,000 phrases: about 15 MiB).
 _SET_MEMORY: Final = 64 << 20
+_PATTERN_MEMORY: Final = 32 << 20  # counted repeats of Unicode classes would overflow the default and crawl
 
 
-def _options(memory: int | None = None) -> Any:
+def _options(memory: int) -> Any:
     options = re2.Options()
     options.log_errors = False  # RE2 would write the pattern to stderr
-    if memory is not None:
-        options.max_mem = memory
+    options.max_mem = memory
     return options
 
 
 @lru_cache(maxsize=512)
 def _compiled(pattern: str) -> Any:
     """The compiled pattern; the cache bounds the memory of policies with thousands of phrases."""
-    return re2.compile(pattern, _options())
+    return re2.compile(pattern, _options(_PATTERN_MEMORY))
 
 
 def fault(pattern: str) -> str | None:
@@ -51,12 +51,17 @@ class Patterns:
 
     A pattern's span is its first group where it has one, else the whole match. ``screens`` are
     what the pre-pass looks for, one for each pattern, when that is cheaper than the pattern itself;
-    a screen must occur wherever its pattern does.
+    a screen must occur wherever its pattern does. All of it is compiled at the first search: many
+    detectors are known, few are used, and each may take megabytes.
     """
 
     def __init__(self, patterns: Sequence[str], screens: Sequence[str] | None = None) -> None:
         self._patterns = tuple(patterns)
-        self._sets = _sets(self._patterns if screens is None else tuple(screens), 0)
+        self._screens = self._patterns if screens is None else tuple(screens)
+
+    @cached_property
+    def _sets(self) -> list[tuple[int, Any]]:
+        return _sets(self._screens, 0)
 
     def hits(self, text: str) -> list[int]:
         """The indexes of the patterns whose screen occurs in the text, ascending."""

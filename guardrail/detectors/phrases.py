@@ -50,6 +50,7 @@ class PhraseRules:
             # Unicode classes would make a set of 1,000 phrases some hundred times larger.
             [rf"(?i)(?:\b|^|\W)(?:{body})(?:\b|$|\W)" for body in bodies],
         )
+        self._patterns.hits("")  # compiled now, not at the first request
 
     def find(self, text: str) -> list[Span]:
         """Every match as a span of the original text, sorted; different labels may overlap."""

@@ -19,7 +19,7 @@ _ZONE: Final = (
     r"(?:^|[^A-Z0-9<])([A-Z0-9<]{9}\d[A-Z<]{3}\d{7}[MFX<]\d{7}[A-Z0-9<]{14}[\d<]\d)(?:$|[^A-Z0-9<])"
 )
 _PASSPORT: Final = behind(
-    r"pass(?:port)?s?|reisepass(?:nummer|nr\.?)?|passnummer|passe?port|pasaporte|passaporto|passaporte"
+    r"passports?|(?:reise)?pass(?:nummer|nr\.?)|reisepass|passeport|pasaporte|passaporto|passaporte"
     r"|paspoort(?:nummer)?|paszportu?|pasaport|паспорта?|护照(?:号码?)?|護照(?:號碼)?"
     r"|パスポート(?:番号)?|旅券(?:番号)?|여권(?:번호)?"
     r"|(?:personal)?ausweis(?:nummer|nr\.?)?|identity card|id card|carte d'identit[eé]"
@@ -27,9 +27,9 @@ _PASSPORT: Final = behind(
     r"[A-Z]{0,3}\d[A-Z0-9]{5,8}|[A-Z]{1,2} ?\d{6,8}|[A-Z]{2}\d{5}[A-Z]{2}|\d\d ?\d\d ?\d{6}",
 )
 _LICENCE: Final = behind(
-    r"driv(?:er.?s?|ing)[ _-]?licen[cs]e|licen[cs]e (?:number|no)|dl(?: ?#| number| no\.?)"
-    r"|f[uü]hrerschein(?:nummer|nr\.?)?|permis(?: de conduire)?|(?:permiso|carn[eé]|licencia) de conducir"
-    r"|patente(?: di guida)?|rijbewijs(?:nummer)?|k[oø]rekort|k[oö]rkort",
+    r"driv(?:er.?s?|ing)[ _-]?licen[cs]e|dl(?: ?#| number| no\.?)"
+    r"|f[uü]hrerschein(?:nummer|nr\.?)?|permis de conduire|(?:permiso|carn[eé]|licencia) de conducir"
+    r"|patente di guida|rijbewijs(?:nummer)?|k[oø]rekort|k[oö]rkort",
     r"[A-Z]{0,5}\d[A-Z0-9\-]{4,18}",
 )
 _PASSPORTS: Final = Patterns([_ZONE, _PASSPORT])

@@ -30,7 +30,7 @@ _TOLD_NAME: Final = (
     r"|contrase(?:n|ñ)a|пароль\p{Cyrillic}{0,2}|كلمة (?:ال)?(?:مرور|سر)|पासवर्ड|পাসওয়ার্ড)"
 )
 _TOLD: Final = (
-    r"(?:\s[\pL\pM'’]{1,16}){0,8}?\s?(?:\s(?:is|was|ist|lautet|est|es|है|হল|هي)|[:：]|\s[—-]\s)\s{0,2}"  # noqa: RUF001
+    r"(?:\s[\pL\pM'’ ]{1,60}?)??(?:\s(?:is|was|ist|lautet|est|es|है|হল|هي)|\s?[:：]|\s[—-]\s)\s{0,2}"  # noqa: RUF001
 )
 _TOLD_CJK: Final = r"(?i)(?:密[码碼]|口令|パスワード)[\pL\s]{0,6}?(?:[是为為はが:：]|设为|設為)\s{0,2}"  # noqa: RUF001
 # Printable ASCII without quotes and backslash, and the letters of Latin-1 and Latin Extended.

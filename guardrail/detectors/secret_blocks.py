@@ -54,16 +54,16 @@ _URLS: Final = Patterns(
 )
 
 # ODBC, OLE DB, ADO.NET, JDBC for SQL Server: "name=value" pairs, set apart by semicolons. A password
-# counts where a server, a database or a user is named in the same line, before or behind it.
-_PAIR: Final = (
+# counts where a server, a database or a user is named close before it or right behind it.
+_NAMED: Final = (
     r"(?:server|data source|host(?:name)?|address|addr|initial catalog|database(?:name)?|dbname|dsn"
-    r"|provider|driver|user(?:[ _]?id|name)?|uid|endpoint)\s?=\s?[^;\r\n\"']{1,120};"
+    r"|provider|driver|user(?:[ _]?id|name)?|uid|endpoint)\s?="
 )
-_VALUE: Final = r"(?:password|pwd)\s?=\s?([^\s;\"'<>{}]{3,128})"
+_VALUE: Final = r"(?:password|pwd)\s?=\s?([^\s;\"'<>{}]{3,64})"
 _PAIRS: Final = Patterns(
     [
-        rf"(?i)\b{_PAIR}(?:[^\r\n\"']{{0,200}}[;\s])?{_VALUE}(?:[;\"'\s]|$)",
-        rf"(?i)\b{_VALUE};(?:[^\r\n\"']{{0,200}}[;\s])?{_PAIR[:-1]}",
+        rf"(?i)\b{_NAMED}\s?[^;\r\n\"']{{1,40}};(?:[^\r\n\"']{{0,24}}[;\s])?{_VALUE}(?:[;\"'\s]|$)",
+        rf"(?i)\b{_VALUE};\s?{_NAMED}",
     ]
 )
 

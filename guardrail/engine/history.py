@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import anyio
 
 from guardrail.core import history
-from guardrail.core.conversation import Address, Conversation, Subject, Turn, chain
+from guardrail.core.conversation import Address, Conversation, Kind, Subject, Turn, chain
 from guardrail.core.decision import Decision, Failure
 from guardrail.core.history import Remembered
 from guardrail.core.policy import Action, Stage
@@ -109,15 +109,22 @@ class Chat:
                 texts[segment.address] = apply(segment.text, vault.redactions(segment, every))
         return texts
 
-    def delivered(self, answer: Turn, redactions: Iterable[Redaction]) -> dict[Address, str]:
-        """The new texts of what goes to the client, where they change: redacted, and restored."""
+    def delivered(
+        self, answer: Turn, redactions: Iterable[Redaction], *, structured: bool = False
+    ) -> dict[Address, str]:
+        """The new texts of what goes to the client, where they change: redacted, and restored.
+
+        ``structured``: the answer's text is JSON.
+        """
         spans = {id(r.segment): r.spans for r in redactions}
-        if not (spans or self.vault):
-            return {}
-        texts = {
-            s.address: apply(s.text, self.vault.answer(s, spans.get(id(s), ()))) for s in answer.segments
-        }
-        return {s.address: texts[s.address] for s in answer.segments if texts[s.address] != s.text}
+        texts: dict[Address, str] = {}
+        for segment in answer.segments if spans or self.vault else ():
+            read = segment
+            if structured and segment.kind is Kind.TEXT:
+                read = replace(segment, kind=Kind.TOOL_ARGUMENTS)
+            if edits := self.vault.answer(read, spans.get(id(segment), ())):
+                texts[segment.address] = apply(segment.text, edits)
+        return texts
 
     @property
     def blocked(self) -> bool:

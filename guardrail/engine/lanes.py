@@ -6,18 +6,21 @@ far its text was released and what replaces which of it. Places are counted from
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Protocol
+from typing import Final, Protocol
 
 from guardrail.core.conversation import Kind, Segment
 from guardrail.core.redaction import Edit
 from guardrail.core.stream import Release, StreamGuard, StreamRules
 from guardrail.core.vault import Vault
-from guardrail.detectors import DETECTORS
+from guardrail.detectors import DETECTORS, REACH
 
 __all__ = ["Lane", "Piece", "sized"]
+
+_LOOKED_BACK: Final = 16  # more than a vault needs to see of what stands before a text
 
 
 @lru_cache(maxsize=64)
@@ -25,9 +28,10 @@ def sized(rules: StreamRules, detectors: frozenset[str]) -> StreamRules:
     """The rules, with as much held back as these detectors need to see a match before any of it leaves."""
     known = [DETECTORS[name] for name in sorted(detectors)]
     spaced = [d for d in known if not d.unbroken]
+    named = REACH if known else 0  # a word before the match may be what names it
     return replace(
         rules,
-        overlap=max([rules.overlap, *(len(d.opening) or d.held for d in spaced)]),
+        overlap=max([rules.overlap, named, *(len(d.opening) or d.held for d in spaced)]),
         unbroken=max([rules.unbroken, *(d.run for d in known)]),
         openings=rules.openings + tuple((d.opening, d.held) for d in spaced if d.opening),
     )
@@ -59,15 +63,22 @@ class Piece(Protocol):
 
 @dataclass(slots=True)
 class Lane:
-    """One channel: its guard and the fate of its text."""
+    """One channel: its guard and the fate of its text.
+
+    ``whole``: it leaves at once, as a ``call`` does in every release mode. ``quoted``: it is JSON that
+    comes in pieces.
+    """
 
     choice: int
     channel: str
     kind: Kind
     whole: bool
     guard: StreamGuard
+    call: bool = False
+    quoted: bool = False
     pushed: int = 0
     released: int = 0
+    last: str = ""  # the end of what was released
     edits: deque[Edit] = field(default_factory=deque)  # of what was released and has not left
     judged: list[str] = field(default_factory=list)
 
@@ -75,9 +86,10 @@ class Lane:
         """Let text go, with what is redacted and restored in it."""
         original, at = release.original, self.released
         if release.spans or vault:
-            before = self.judged[-1] if self.judged else ""
-            for edit in vault.answer(Segment(original, (), self.kind, before), release.spans):
-                self.edits.append(Edit(at + edit.start, at + edit.end, edit.text))
+            for edit in vault.answer(Segment(original, (), self.kind, self.last), release.spans):
+                text = json.dumps(edit.text, ensure_ascii=False)[1:-1] if self.quoted else edit.text
+                self.edits.append(Edit(at + edit.start, at + edit.end, text))
+            self.last = (self.last + original)[-_LOOKED_BACK:]
         self.judged.append(original)
         self.released += len(original)
 

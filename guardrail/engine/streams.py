@@ -20,7 +20,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 import anyio
 from anyio.abc import TaskGroup
 
-from guardrail.core.conversation import Conversation, Segment, Subject, Turn, chain
+from guardrail.core.conversation import Conversation, Kind, Segment, Subject, Turn, chain
 from guardrail.core.decision import Decision, Failure, Finding, strictest
 from guardrail.core.policy import Action, Stage
 from guardrail.core.record import Held
@@ -65,7 +65,7 @@ class StreamedAnswer(Generic[E, P]):
     ``vault`` restores what was redacted in the prompt. ``on_ready`` is awaited whenever something may
     leave or a choice was halted. ``group`` runs the checks: at most one per channel at a time, and at its
     end one beside it. ``split`` gives the events that were read as one, each with its piece; nothing for
-    an event that is one alone.
+    an event that is one alone. ``structured``: the answer's text is JSON.
     """
 
     def __init__(
@@ -78,6 +78,8 @@ class StreamedAnswer(Generic[E, P]):
         decision_id: str,
         on_ready: Callable[[], Awaitable[None]],
         split: Callable[[E], Sequence[tuple[E, P]]] = lambda event: (),
+        *,
+        structured: bool = False,
     ) -> None:
         self._engine = engine
         self._context = conversation.turns
@@ -88,9 +90,11 @@ class StreamedAnswer(Generic[E, P]):
         self._decision_id = decision_id
         self._on_ready = on_ready
         self._split = split
+        self._structured = structured
         self._lanes: list[Lane] = []
         self._open: dict[int, list[Lane]] = {}  # by choice, the lanes that may get more text:
         self._open_whole: dict[int, list[Lane]] = {}  # a stream may have very many that are closed
+        self._calls: dict[int, list[Lane]] = {}  # by choice, its whole lanes that may be unjudged
         self._latest: dict[tuple[int, str], Lane] = {}
         self._current: dict[int, Lane] = {}
         self._queue: deque[_Queued[E, P]] = deque()
@@ -154,16 +158,17 @@ class StreamedAnswer(Generic[E, P]):
         if self._engine.on_unreadable is Action.BLOCK and choice not in self.halted:
             self._halt(choice, self.decision())
 
-    def finish(self, choice: int) -> None:
-        """No more text will come for this choice."""
+    def finish(self, choice: int, *, cut: bool = False) -> None:
+        """No more text will come for this choice. ``cut``: it broke off, so a call begun is no call."""
         self._current.pop(choice, None)
         for lane in self._open.pop(choice, []) + self._open_whole.pop(choice, []):
-            self._obey(lane, lane.guard.close())
+            if not (cut and lane.call):
+                self._obey(lane, lane.guard.close())
 
-    def finish_all(self) -> None:
+    def finish_all(self, *, cut: bool = False) -> None:
         """No more text will come at all."""
         for choice in dict.fromkeys([*self._open, *self._open_whole]):
-            self.finish(choice)
+            self.finish(choice, cut=cut)
 
     async def settled(self) -> None:
         """Wait until no check is outstanding."""
@@ -204,11 +209,20 @@ class StreamedAnswer(Generic[E, P]):
     def _is_free(self, queued: _Queued[E, P]) -> bool:
         """Whether nothing keeps the event back any more."""
         for piece, lane, start in queued.places:
-            if piece.choice not in self.halted and not lane.is_free(piece, start):
+            if piece.choice in self.halted:
+                continue
+            if not lane.is_free(piece, start) or (lane.whole and not self._calls_judged(piece.choice)):
                 return False
         return not queued.ends or all(
             lane.guard.finished or lane.choice in self.halted for lane in queued.ends
         )
+
+    def _calls_judged(self, choice: int) -> bool:
+        """Whether all whole lanes of a choice are: the end of one may stand behind a part of another."""
+        lanes = self._calls[choice]
+        while lanes and lanes[-1].guard.finished:
+            lanes.pop()
+        return not lanes
 
     def _changed(self, queued: _Queued[E, P]) -> Ready[E, P]:
         """One event without what was halted, and with what was redacted."""
@@ -248,7 +262,7 @@ class StreamedAnswer(Generic[E, P]):
         unjudged = tuple(self._unreadable)
         floor = self._engine.on_unreadable if unjudged else Action.PASS
         action = strictest(findings, floor)
-        return Decision(Stage.OUTPUT, action, findings, (), unjudged, self._decision_id)
+        return Decision(Stage.OUTPUT, action, findings, (), unjudged, self._decision_id, floor)
 
     def held(self) -> Held | None:
         """How long text was held, and how much was not; to be asked at the end. None if there was none."""
@@ -284,8 +298,11 @@ class StreamedAnswer(Generic[E, P]):
             restorer=self._vault or None,
             preceding=earlier.guard.preceding if earlier else "",
         )
-        lane = Lane(piece.choice, piece.channel, piece.kind, whole, guard)
+        quoted = self._structured and piece.kind is Kind.TEXT
+        lane = Lane(piece.choice, piece.channel, piece.kind, whole, guard, call=piece.whole, quoted=quoted)
         self._lanes.append(lane)
+        if whole:
+            self._calls.setdefault(piece.choice, []).append(lane)
         (self._open_whole if whole else self._open).setdefault(piece.choice, []).append(lane)
         self._latest[key] = self._current[piece.choice] = lane
         return lane

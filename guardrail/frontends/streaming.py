@@ -10,6 +10,7 @@ Who wins a race:
 | a block after text has left | that choice ends with the dialect's last chunk; upstream is cancelled |
 | a failure (closed) after text has left | an error event; no last chunk, no ``[DONE]`` |
 | upstream is lost while a check runs | the check is awaited, what it frees leaves, then an error event |
+| upstream is lost inside a tool call | nothing of the call leaves, nor what came behind its beginning |
 | a check runs longer than the keep-alive interval | a comment is sent; from then on it is a stream with \
 status 200, whatever the check decides |
 | the client hangs up | checks and upstream are cancelled; what was decided is recorded |
@@ -74,7 +75,15 @@ class StreamResponder:
         self._decoder = SseDecoder()
         self._lock = anyio.Lock(fast_acquire=True)
         self._answer: StreamedAnswer[StreamEvent, Delta] = StreamedAnswer(
-            engine, request.conversation, rules, chat.vault, group, before.id, self._flush, self._split
+            engine,
+            request.conversation,
+            rules,
+            chat.vault,
+            group,
+            before.id,
+            self._flush,
+            self._split,
+            structured=request.structured,
         )
         self._keep_alive_s = keep_alive_s
         self._wrote = time.monotonic()
@@ -112,7 +121,7 @@ class StreamResponder:
 
     async def lost(self, code: str, reason: str) -> None:
         """The inner app broke off. What was judged leaves, then an error and no proper end."""
-        await self._drain()
+        await self._drain(cut=True)
         if self._ended:
             return
         if self._started:
@@ -147,8 +156,8 @@ class StreamResponder:
         parts = [self._dialect.read_event(event) for event in read.parts]
         return [(part, part.deltas[0]) for part in parts]
 
-    async def _drain(self) -> None:
-        self._answer.finish_all()
+    async def _drain(self, *, cut: bool = False) -> None:
+        self._answer.finish_all(cut=cut)
         await self._answer.settled()
         await self._flush()
 

@@ -89,7 +89,9 @@ class UnaryResponder:
             if decision.action is Action.BLOCK:
                 blocked[choice.position] = decision
             else:
-                texts |= self._chat.delivered(choice.turn, decision.redactions)
+                texts |= self._chat.delivered(
+                    choice.turn, decision.redactions, structured=self._request.structured
+                )
         body = raw
         if texts:
             body = self._dialect.edit(body, texts)

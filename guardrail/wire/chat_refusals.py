@@ -3,6 +3,10 @@
 Where the request asked for structured output the words stand in ``refusal`` and the content is null, as
 in the refusals of OpenAI's own models (platform.openai.com/docs/guides/structured-outputs, "Refusals"):
 clients parse the content of such an answer. Everywhere else they are the content, which all clients show.
+
+OpenAI's Python SDK gives such a refusal out of ``parse`` and ``stream`` where the choice ends in ``stop``;
+for ``content_filter`` they raise ``ContentFilterFinishReasonError`` instead (openai/lib/_parsing and
+openai/lib/streaming/chat), and only ``create`` shows the words.
 """
 
 from __future__ import annotations

@@ -234,6 +234,18 @@ class TestAndBack:
             text = written.replace("%s", spelling)
             assert answer(vault, text) == (read or text)
 
+    @pytest.mark.parametrize("after", ["(", "\\u0028", "(x)(", ""])
+    def test_before_a_parenthesis_that_was_there(self, after):
+        raw = f'{{"a": "{MAIL}{after}{MAIL}("}}'
+        vault = Vault(KEY, taken=[raw])
+        redacted = redact(vault, raw, hidden(raw, MAIL), Kind.TOOL_ARGUMENTS)
+        assert answer(vault, redacted, kind=Kind.TOOL_ARGUMENTS) == raw
+
+    def test_before_the_mask_of_a_parenthesis(self):
+        text, vault = f"{MAIL}(12) 345 678 9", Vault(KEY)
+        mail, phone = hidden(text, MAIL)[0], Span(len(MAIL), len(text), "P", "phone", Strategy.MASK)
+        assert answer(vault, redact(vault, text, [mail, phone])) == f"{MAIL}(**) *** 678 9"
+
     def test_only_by_the_vault_that_redacted_it(self):
         _, placeholder = kept()
         assert answer(Vault(KEY), placeholder) == placeholder

@@ -177,6 +177,16 @@ def test_spans_are_sorted_in_range_apart_and_not_too_long(text: str) -> None:
             last = end
 
 
+@given(TEXTS, st.sampled_from([name for name in NAMES if name.startswith(("pii.", "secrets."))]))
+def test_a_match_that_goes_on_is_held_until_its_beginning_is_found(text: str, name: str) -> None:
+    detector = DETECTORS[name]
+    for start, end in detector.find(text):
+        assert not (detector.unbroken and any(character.isspace() for character in text[start:end]))
+        held = max(detector.held, end - start) if detector.unbroken else detector.held
+        for cut in range(start + held, len(text)):
+            assert any(first <= start < last for first, last in detector.find(text[:cut]))
+
+
 @given(TEXTS, st.sampled_from(NAMES))
 def test_detectors_are_deterministic(text: str, name: str) -> None:
     assert DETECTORS[name].find(text) == DETECTORS[name].find(text)

@@ -44,7 +44,7 @@ def test_patterns_too_large_for_one_set_are_searched_in_several(
     assert len(many._sets) > 1
     assert many.hits("word3 ax, word63 bx") == [3, 63]
     with pytest.raises(re2.error):
-        Patterns([r"\pL{200}", "a"])
+        Patterns([r"\pL{200}", "a"]).hits("")
 
 
 @pytest.mark.parametrize("written", ["(", "a**b(", "[z-a]", r"\p{Nonsense}", "\ud800", r"(a)\1"])

@@ -47,6 +47,7 @@ def test_passports(text: str, expected: str) -> None:
         "passport ABCDEF1",
         "passport 12AB34CD",
         "compass X1234567",
+        "pass: 123456789",
         ZONE[:9] + "7" + ZONE[10:],  # check digit of the number
         ZONE[:-1],
     ],
@@ -77,6 +78,8 @@ def test_driving_licences(text: str, expected: str) -> None:
         "F162823540116",
         "driver's license in 2024",
         "MIT licence 1234567",
+        "licence number 1234567",
+        "patente 1234567",
         "driving licence category B1",
         "driving licence ABC-DE-1234",
     ],

@@ -225,6 +225,20 @@ class TestStreams:
         ]
         assert sorted(ends) == [(0, "stop"), (1, "content_filter")]
 
+    @pytest.mark.parametrize("blocked", [0, 1])
+    def test_calls_side_by_side_leave_together_or_not_at_all(self, proxy: Proxy, blocked: int) -> None:
+        """The other call is judged long before, but it ends behind the beginning of the blocked one."""
+        proxy.judge.words["slowblock"] = Say(ruling(1, "BLK"), delay_s=0.3)
+        arguments = [json.dumps({"a": "slowblock" if i == blocked else CALM}) for i in range(2)]
+        calls = [head(0, "look"), head(1, "send"), *(call(i, text) for i, text in enumerate(arguments))]
+        deltas = [{"role": "assistant", "content": "Well."}, *calls]
+        events = [*map(chunk, deltas), chunk({}, finish_reason="tool_calls"), DONE]
+        after = ask(proxy, events, n=1)
+        assert after[0] == events[0]
+        assert b"tool_calls" not in b"".join(after)
+        assert json.loads(after[1][6:])["choices"][0]["finish_reason"] == "content_filter"
+        assert after[2:] == [DONE]
+
     def test_no_part_of_a_call_leaves_before_all_of_it_was_judged(self, proxy: Proxy) -> None:
         """The upstream stalls within the calls: what was said before them leaves, they do not."""
         events = tape(texts())

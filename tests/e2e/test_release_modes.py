@@ -81,7 +81,7 @@ class TestLive:
         assert read(early)[1] == [], "all text is out, and no end is in sight"
         rest = "".join(reads)
         assert read(early + rest) == ("".join(words), ["stop", "[DONE]"])
-        assert "".join(live.judge.judged).startswith("lateword ")
+        assert live.judge.judged[1].startswith("lateword ")
         assert held(live, decision_id)["unjudged_released_chars"] > 0
 
     def test_a_violation_ends_the_stream(self, live: Proxy, upstream: FakeUpstream):

@@ -22,9 +22,9 @@ from guardrail.backends.memory_cache import MemoryHistory
 from guardrail.core.conversation import Address, Subject, chain
 from guardrail.core.history import Remembered
 from guardrail.core.policy import Action, FailMode, LabelRule, Mode, Policy, Stage
+from guardrail.core.stream import StreamRules
 from guardrail.core.verdict import Verdict
 from guardrail.engine.check import FailRules
-from guardrail.core.stream import ReleaseMode, StreamRules
 from guardrail.errors import ClassifierUnavailable
 from guardrail.frontends.asgi import Message, Receive, Scope, Send
 from guardrail.frontends.middleware import Settings

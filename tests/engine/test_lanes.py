@@ -14,7 +14,7 @@ from guardrail.core.policy import Strategy
 from guardrail.core.redaction import Span, apply, merge, redact
 from guardrail.core.stream import Release, StreamGuard, StreamRules
 from guardrail.core.vault import Vault
-from guardrail.detectors import DETECTORS
+from guardrail.detectors import DETECTORS, REACH
 from guardrail.engine.lanes import Lane, sized
 
 RULES = StreamRules()
@@ -107,12 +107,12 @@ class TestSized:
         found = sized(StreamRules(overlap=5), frozenset({name}))
         assert found.unbroken == detector.run
         if detector.unbroken:
-            assert (found.overlap, found.openings) == (5, ())
+            assert (found.overlap, found.openings) == (REACH, ())
         elif detector.opening:
-            assert found.overlap == len(detector.opening)
+            assert found.overlap == REACH
             assert found.openings == ((detector.opening, detector.held),)
         else:
-            assert (found.overlap, found.openings) == (max(5, detector.held), ())
+            assert (found.overlap, found.openings) == (max(REACH, detector.held), ())
 
     def test_the_largest_of_each_kind_counts_and_what_was_configured_is_the_least(self):
         names = frozenset({"pii.email", "pii.phone", "secrets.jwt", "secrets.private_key"})
@@ -120,6 +120,6 @@ class TestSized:
         assert (found.overlap, found.unbroken) == (4000, 9000)
         known = [DETECTORS[name] for name in names]
         found = sized(StreamRules(overlap=0), names)
-        assert found.overlap == DETECTORS["pii.phone"].held
+        assert found.overlap == REACH
         assert found.unbroken == max(d.run for d in known)
         assert found.openings == (("-----BEGIN ", DETECTORS["secrets.private_key"].held),)

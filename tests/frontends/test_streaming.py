@@ -638,6 +638,14 @@ class TestUpstreamTrouble:
         assert "".join(c["delta"].get("content", "") for e in events[:-1] for c in e["choices"]) == text
         assert sink.records[-1].decision.action is Action.PASS
 
+    async def test_lost_inside_a_call_nothing_of_it_leaves(self):
+        parts = [FIRST, *said("So I look it up. "), call('{"city": '), call('"Ro')]
+        sent = await drive(streaming(*parts, then=lose))
+        assert events_of(whole(sent))[-1]["error"]["code"] == "upstream_unavailable"
+        assert b"tool_calls" not in whole(sent)
+        assert text_of(whole(sent)) == "So I look it up. "
+        assert ends_of(whole(sent)) == []
+
     async def test_lost_while_a_check_runs_the_check_is_awaited(self):
         log: list[tuple[str, str]] = []
         gate = Gate(log, lambda subject: "STOP")
