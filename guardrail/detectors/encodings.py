@@ -6,7 +6,7 @@ that looking through all of them to a bounded depth stays linear:
 - **escapes**: percent (RFC 3986), HTML entities, ``\x41``, ``\u0041`` and their relatives, undone
   wherever they stand; each character goes back to the very escape that it came from;
 - **runs**: base 64 (RFC 4648, both alphabets, padded or not), hexadecimal, and text hidden in tags or
-  variation selectors. A run counts when it is valid UTF-8 and mostly printable, which hashes, keys,
+  variation selectors. A run counts when it is UTF-8 and printable but for an odd byte, as hashes, keys,
   images and UUIDs are not, and what is found inside stands for the whole run. White space ends a
   run, so of base 64 in lines each line is read by itself;
 - **rot13** of the whole text, where the text names it or holds the commonest words of attacks in it;
@@ -38,7 +38,7 @@ DEPTH: Final = 3
 """How many layers, one inside the other, are looked through."""
 
 _SHORTEST: Final = 16  # of a run: 12 bytes of base 64
-_UNPRINTABLE: Final = 0.05  # of a run's characters: an odd control character, not binary data
+_UNREADABLE: Final = 0.05  # of a run's characters: an odd byte among them, not binary data
 _GAP: Final = "\n\0\n\0\n"  # between the texts of runs: nothing that is looked for reaches over it
 
 _ESCAPE: Final = re.compile(
@@ -167,9 +167,9 @@ def _decoded(escape: re.Match[str]) -> tuple[Callable[[str], int], str | None]:
     """How wide a character of it is written, and what it stands for (None: nothing)."""
     kind, value = escape.lastgroup, escape[0]
     if kind == "percent":
-        return lambda c: 3 * len(c.encode()), _utf8(bytes.fromhex(value.replace("%", "")))
+        return _from_bytes(bytes.fromhex(value.replace("%", "")), 3)
     if kind == "bytes":
-        return lambda c: 4 * len(c.encode()), _utf8(bytes.fromhex(value.replace("\\x", "")))
+        return _from_bytes(bytes.fromhex(value.replace("\\x", "")), 4)
     if kind == "units":
         units = bytes.fromhex(value.replace("\\u", ""))
         return lambda c: 6 if c <= "\uffff" else 12, units.decode("utf-16-be", "replace")
@@ -179,11 +179,12 @@ def _decoded(escape: re.Match[str]) -> tuple[Callable[[str], int], str | None]:
     return lambda c: len(value), chr(int(escape["point"] or escape["long"], 16))
 
 
-def _utf8(encoded: bytes) -> str | None:
+def _from_bytes(encoded: bytes, width: int) -> tuple[Callable[[str], int], str]:
+    """As ``_decoded``: bytes, each ``width`` characters wide, in UTF-8 or else in Latin-1."""
     try:
-        return encoded.decode()
+        return lambda c: width * len(c.encode()), encoded.decode()
     except UnicodeDecodeError:
-        return None
+        return lambda c: width, encoded.decode("latin-1")
 
 
 def _inside_runs(text: str) -> Layer | None:
@@ -224,8 +225,6 @@ def _from_letters(run: str) -> str | None:
 
 def _readable(encoded: bytes) -> str | None:
     """Bytes as text, or None for what is no text."""
-    text = _utf8(encoded)
-    if text is None:
-        return None
+    text = encoded.decode("utf-8", "replace")
     hidden = len(text) - sum(map(str.isprintable, text)) - sum(map(text.count, "\t\r\n"))
-    return text if hidden <= _UNPRINTABLE * len(text) else None
+    return text if hidden + text.count("\ufffd") <= _UNREADABLE * len(text) else None

@@ -106,9 +106,12 @@ _PROMPT_LEAK: Final = (
     r"\b(?:repeat|print|output|copy|echo|recite|write out) (?:back )?(?:all |everything|exactly )*"
     r"(?:(?:of )?(?:the )?(?:words|text|content|lines|sentences|instructions) )?\s?"
     r"(?:before this|you were told|that came before)\b",
-    # "Word by word, then answer" is what tests of obedience ask for.
-    r"\b((?:repeat|print|output|copy|echo|recite|write out) (?:back )?(?:all |everything|exactly )*"
-    r"(?:(?:of )?(?:the )?(?:words|text|content|lines|sentences|instructions) )?\s?above"
+    # "Word by word, then answer" is what tests of obedience ask for; "the output above" is a noun.
+    r"\b((?:(?:repeat|recite|write out) (?:back )?(?:all |everything |exactly )*"
+    r"|(?:print|output|copy|echo) (?:back )?(?:(?:all|everything|exactly) )+"
+    r"|(?:print|output|copy|echo) (?:back )?(?:(?:all|everything|exactly) )*(?:of )?(?:the )?"
+    r"(?:words|text|content|lines|sentences|instructions) )"
+    r"(?:(?:of )?(?:the )?(?:words|text|content|lines|sentences|instructions) )?above"
     r"(?: word for word| verbatim)?)(?:\s*[^\sw]|$)",
 )
 

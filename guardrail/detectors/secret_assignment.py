@@ -23,7 +23,7 @@ _NAME: Final = (
 )
 # The quotes may be escaped, as in JSON inside JSON.
 _QUOTE: Final = r"\\{0,3}[\"'`]"
-_SET: Final = r"(?:\\{0,3}[\"'`\]]){0,2}\s{0,4}(?::\s?[A-Za-z]{1,12}\s{0,2}=|=>|:=|\?=|={1,3}|:|,)\s{0,4}"
+_SET: Final = r"(?:\\{0,3}[\"'`\]]){0,2}\s{0,4}(?::\s?[A-Za-z]{1,12}\s{0,2}=|=>|:=|\?=|={1,3}|:)\s{0,4}"
 # In sentences: "the password of the ticket system is ...", in the languages of the evaluation data.
 _TOLD_NAME: Final = (
     r"(?i)(?:pass(?:word|phrase|code|wort)|api[ \-]?key|(?:access|api) token|kennwort|mot de passe"
@@ -39,14 +39,20 @@ _LAST: Final = r"[#-&*-+\-/-9=@-Z^_a-z|~\x{C0}-\x{24F}]"
 _PATTERNS: Final = Patterns(
     [
         rf"{_NAME}{_SET}[a-z]{{0,2}}{_QUOTE}({_CHAR}{{8,200}}){_QUOTE}",
+        rf"{_NAME}{_QUOTE}\s{{0,4}},\s{{0,4}}{_QUOTE}({_CHAR}{{8,200}}){_QUOTE}",
         rf"{_TOLD_NAME}{_TOLD}(?:{_QUOTE})?({_CHAR}{{7,64}}{_LAST})",
         rf"{_TOLD_CJK}(?:{_QUOTE}|[「“])?({_CHAR}{{7,64}}{_LAST})",
         rf"""{_NAME}{_SET}([A-Za-z0-9+/=_.~!@#$%^*:\-]{{8,200}})(?:[\s"'`,;&)\]}}<\\]|$)""",
     ]
 )
-_BARE: Final = 3
-# What a program fetches it from, and what a sentence says of its size ("32-characters").
-_OTHER: Final = Patterns([r"^[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)+$", r"^\d{1,4}-[a-z]+$"])
+_BARE: Final = 4
+_OTHER: Final = Patterns(
+    [
+        r"^[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)+$",  # what a program fetches it from
+        r"^[A-Za-z]*\d{1,4}-[a-z]+$",  # what a sentence says of it: "32-characters", "base64-encoded"
+        r"(?i)[a-z](?:key|token|secret|password|credential)s?$",  # the name of a type: "Ed25519PrivateKey"
+    ]
+)
 # Shannon's entropy of the value's own characters, in bits a character. English words lie near 2.5
 # to 3, random hexadecimal of 32 digits near 3.6, random base 64 of 40 near 4.6. What carries no
 # quotes is more often code than a secret, and has to look more random.

@@ -77,7 +77,7 @@ def _is_basic(value: str) -> bool:
 HEADER: Final = Triggered(
     Detector("secrets.header", find_header, _LONGEST, unbroken=True),
     r"(?i)\bauthorization\\{0,3}[\"']?\s{0,2}[:=,]|\bbearer\s{1,3}[^\s]{16}"
-    r"|(?:sess(?:ion)?(?:[_\-]?id)?|sid|[_\-](?:auth|jwt|token))=[A-Za-z0-9]"
+    r"|(?:sess(?:ion)?(?:[_\-]?id)?|sid|[_\-](?:auth|jwt|token))=[^\s]{16}"
     r"|\b(?:x-[a-z\-]{3,60}|private-token|api-?key|[a-z]{2}-[a-z]{3,11}-key|ocp-apim-subscription-key)"
     r"\\{0,3}[\"']?\s{0,2}[:=,]|\s(?:-u|--user|-a|--auth)[\s=]{1,2}[\"']?[^\s:]{1,24}:[^\s]{3}",
 )

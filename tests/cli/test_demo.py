@@ -45,6 +45,7 @@ class TestTour:
             "input blocked",
             "input redacted",
             "output redacted in a stream",
+            "input redacted, restored in the stream",
             "output halted in mid-stream",
             "judge down, fails closed",
             "judge down, fails open",
@@ -70,7 +71,7 @@ class TestTour:
         assert anyio.run(demo._demo, True, 0) == 0
         assert "│  NO  │" not in capsys.readouterr().out
 
-    @pytest.mark.parametrize("index", range(7))
+    @pytest.mark.parametrize("index", range(8))
     def test_a_stop_is_not_content_with_just_any_answer(self, index: int):
         """Each stop tells the right end from an empty one, an unguarded one and a cut one."""
         wrong = [

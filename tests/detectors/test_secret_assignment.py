@@ -29,6 +29,7 @@ VALUE = "q7Rz9" + "Kp2Lw8Vt4"
         f'PASSWORD_PROD = "{VALUE}"',
         f'{{\\"password\\": \\"{VALUE}\\"}}',
         f"PASSWORD ?= {VALUE}",
+        f'options.set("password", "{VALUE}")',
         f"my password is {VALUE}.",
         f"The password for the ticket system of the office is '{VALUE}', thanks",
         f"Das Kennwort lautet {VALUE}!",
@@ -67,6 +68,10 @@ def test_the_value_is_found_and_not_its_name(text: str) -> None:
         "Is the password hash of user123 in md5?",
         "The password must be 8-20 characters, e.g. uppercase1",
         "密码必须包含字母",
+        "open(join(pwd, './data/mt19937-testset-2.csv'))",
+        "private_key: Ed25519PrivateKey",
+        "credentials: Base64-encoded user and password",
+        'set(key="auth_token", value=token_b64_text1)',
     ],
 )
 def test_what_is_no_secret(text: str) -> None:

@@ -227,4 +227,4 @@ def test_the_demo_plays_its_tour_stays_up_and_ends_when_told(
         server.popen.wait(10)
     assert "Traceback" not in server.log
     assert "NO" not in re.findall(r"│ (yes|NO) │", server.log)
-    assert re.findall(r"│ (yes|NO) │", server.log).count("yes") == 7
+    assert re.findall(r"│ (yes|NO) │", server.log).count("yes") == 8

@@ -17,7 +17,8 @@ import pytest
 
 from guardrail import CompletionFilter, Decision, GuardrailEngine, PolicyViolation, PromptFilter
 from guardrail.core.conversation import Subject
-from guardrail.core.policy import Action, FailMode, LabelRule, Policy, Stage
+from guardrail.core.policy import Action, FailMode, LabelRule, Policy, Stage, Strategy
+from guardrail.core.vault import RedactionRules
 from guardrail.core.verdict import Verdict
 from guardrail.engine.check import FailRules
 from guardrail.errors import ClassifierUnavailable, ConfigError, UnreadableRequest
@@ -383,3 +384,56 @@ class TestFromConfig:
         with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
             guard_class.from_config(tmp_path / "nowhere.yaml")
         assert threads() <= before
+
+
+class TestPlaceholders:
+    """What one filter hides from the model the other puts back, given the vault."""
+
+    @pytest.fixture
+    def pair(self) -> Iterator[tuple[PromptFilter, CompletionFilter]]:
+        judging = engine(redaction=RedactionRules(Strategy.PLACEHOLDER))
+        with PromptFilter(judging) as prompts, CompletionFilter(judging) as completions:
+            yield prompts, completions
+
+    def test_of_a_text(self, pair: tuple[PromptFilter, CompletionFilter]):
+        prompts, completions = pair
+        shown, vault = prompts.protect(f"Write to {MAIL}.")
+        assert MAIL not in shown
+        placeholder = shown.removeprefix("Write to ").removesuffix(".")
+        answer = f"I wrote to **{placeholder.lower()}**."
+        assert completions(answer, vault) == completions.invoke(answer, vault) == f"I wrote to **{MAIL}**."
+        assert completions(answer) == answer, "without the vault nobody knows"
+        assert MAIL not in repr(vault)
+
+    def test_of_messages(self, pair: tuple[PromptFilter, CompletionFilter]):
+        prompts, completions = pair
+        asked = [user("Hello."), user([{"type": "text", "text": f"Mail {MAIL}, {MAIL}!"}])]
+        shown, vault = prompts.protect(asked)
+        (part,) = shown[1]["content"]
+        placeholder = part["text"].removeprefix("Mail ").partition(",")[0]
+        assert part["text"] == f"Mail {placeholder}, {placeholder}!"
+        call = {"id": "c", "type": "function", "function": {"name": "mail", "arguments": ""}}
+        call["function"]["arguments"] = json.dumps({"to": placeholder})  # type: ignore[index]
+        answer = {"role": "assistant", "content": f"To {placeholder}.", "tool_calls": [call]}
+        got = completions([*shown, answer], vault)
+        assert got[-1]["content"] == f"To {MAIL}."
+        assert json.loads(got[-1]["tool_calls"][0]["function"]["arguments"]) == {"to": MAIL}
+        assert got[:-1] == shown
+        assert answer["content"] == f"To {placeholder}.", "what was given stays as it was"
+
+    def test_one_prompt_s_vault_is_of_no_use_for_another(self, pair: tuple[PromptFilter, CompletionFilter]):
+        prompts, completions = pair
+        shown, _ = prompts.protect(f"Write to {MAIL}.")
+        _, other = prompts.protect(f"Not to write to {MAIL}, but {shown}")
+        assert completions(shown, other) == shown
+
+    @pytest.mark.anyio
+    async def test_asynchronously(self):
+        judging = engine(redaction=RedactionRules(Strategy.PLACEHOLDER))
+        async with PromptFilter(judging) as prompts, CompletionFilter(judging) as completions:
+            shown, vault = await prompts.aprotect(f"Write to {MAIL}.")
+            assert await completions.ainvoke(shown, vault) == f"Write to {MAIL}."
+
+    def test_nothing_to_hide_is_nothing_to_restore(self, pair: tuple[PromptFilter, CompletionFilter]):
+        shown, vault = pair[0].protect("Hello.")
+        assert (shown, bool(vault)) == ("Hello.", False)
