@@ -50,7 +50,7 @@ _OTHER: Final = Patterns(
     [
         r"^[A-Za-z_]\w*(?:(?:\.|::|->)[A-Za-z_]\w*)+$",  # what a program fetches it from
         r"^[A-Za-z]*\d{1,4}-[a-z]+$",  # what a sentence says of it: "32-characters", "base64-encoded"
-        r"(?i)[a-z](?:key|token|secret|password|credential)s?$",  # the name of a type: "Ed25519PrivateKey"
+        r"(?i)[a-z_](?:key|token|secret|password|credential)s?$",  # a name: "Ed25519PrivateKey"
     ]
 )
 # Shannon's entropy of the value's own characters, in bits a character. English words lie near 2.5

@@ -21,13 +21,14 @@ import anyio
 from anyio.abc import TaskGroup
 
 from guardrail.core.conversation import Conversation, Kind, Segment, Subject, Turn, chain
-from guardrail.core.decision import Decision, Failure, Finding, strictest
+from guardrail.core.decision import Decision
 from guardrail.core.policy import Action, Stage
 from guardrail.core.record import Held
 from guardrail.core.stream import Check, Command, Release, ReleaseMode, StreamGuard, StreamRules
 from guardrail.core.vault import Vault
 from guardrail.engine.check import GuardrailEngine
 from guardrail.engine.lanes import Lane, Piece
+from guardrail.engine.tally import Tally
 
 __all__ = ["Ready", "StreamedAnswer"]
 
@@ -99,8 +100,7 @@ class StreamedAnswer(Generic[E, P]):
         self._current: dict[int, Lane] = {}
         self._queue: deque[_Queued[E, P]] = deque()
         self._waiter: anyio.Event | None = None
-        self._findings: dict[tuple[str, bool], Finding] = {}  # by policy, and whether it failed
-        self._unreadable: dict[str, None] = {}
+        self._tally = Tally(engine.on_unreadable, decision_id)
         self._checking = 0
         self._first_came = self._last_came = 0.0  # when text arrived, in seconds of a monotonic clock
         self._first_left = self._last_left = 0.0
@@ -154,7 +154,7 @@ class StreamedAnswer(Generic[E, P]):
 
     def unreadable(self, choice: int, paths: Sequence[str]) -> None:
         """Note parts of an event that nobody can read; they block where the engine says so."""
-        self._unreadable.update(dict.fromkeys(paths))
+        self._tally.unreadable(paths)
         if self._engine.on_unreadable is Action.BLOCK and choice not in self.halted:
             self._halt(choice, self.decision())
 
@@ -249,20 +249,8 @@ class StreamedAnswer(Generic[E, P]):
             start += len(piece.text)
 
     def decision(self) -> Decision:
-        """All checks so far as one decision: the strictest finding of each policy.
-
-        A check that failed is always among them, beside a stricter verdict.
-        """
-        found = self._findings
-        findings = tuple(
-            finding
-            for (policy_id, failed), finding in sorted(found.items(), key=lambda item: item[0])
-            if failed or not ((other := found.get((policy_id, True))) and other.action >= finding.action)
-        )
-        unjudged = tuple(self._unreadable)
-        floor = self._engine.on_unreadable if unjudged else Action.PASS
-        action = strictest(findings, floor)
-        return Decision(Stage.OUTPUT, action, findings, (), unjudged, self._decision_id, floor)
+        """All checks so far as one decision."""
+        return self._tally.decision()
 
     def held(self) -> Held | None:
         """How long text was held, and how much was not; to be asked at the end. None if there was none."""
@@ -340,11 +328,7 @@ class StreamedAnswer(Generic[E, P]):
         subject = Subject(Stage.OUTPUT, self._context, (turn,), self._context_digest)
         decision = await self._engine.judge(subject, decision_id=self._decision_id)
         self._checking -= 1
-        for finding in decision.findings:
-            key = finding.policy.id, isinstance(finding, Failure)
-            known = self._findings.get(key)
-            if known is None or finding.action >= known.action:
-                self._findings[key] = finding
+        self._tally.add(decision.findings)
         if lane.choice not in self.halted:
             if decision.action is Action.BLOCK:
                 lane.judged.append(check.text)
