@@ -72,7 +72,10 @@ class PresidioDetectors:
         self._analyze = analyze
         self._entities = {f"presidio.{entity.lower()}": entity for entity in sorted(entities)}
         self.detectors: Mapping[str, Detector] = MappingProxyType(
-            {name: Detector(name, partial(self._find, name), _LONGEST) for name in self._entities}
+            {
+                name: Detector(name, partial(self._find, name), _LONGEST, inside=False)
+                for name in self._entities
+            }
         )
 
     def find_all(self, names: Iterable[str], text: str) -> list[tuple[str, int, int]]:

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
-from guardrail.core.views import View
 from guardrail.detectors.patterns import Patterns
 
 __all__ = ["fold", "folded_spans", "forms", "unfold"]
@@ -81,8 +81,6 @@ class _Table(dict[int, str]):
 def _fold_one(char: str) -> str:
     if char in _SAME:
         return _SAME[char]
-    if char.isascii():
-        return char
     if char.isspace():
         return " "
     if 0xE0000 <= ord(char) <= 0xE0FFF:
@@ -108,7 +106,7 @@ def fold(text: str) -> str:
 def forms(text: str) -> tuple[str, ...]:
     """The folded text and, when letters in it pass for Latin ones, its skeleton; the offsets agree."""
     folded = fold(text)
-    if folded.isascii() or _ALIKE.search(folded) is None:
+    if not any(map(_ALIKE.search, _BEYOND_ASCII.findall(folded))):
         return (folded,)
     return folded, _ALIKE.sub(lambda run: run[0].translate(_LATIN), folded)
 
@@ -124,18 +122,44 @@ def unfold(text: str, spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]
     """Spans of ``fold(text)`` as spans of ``text``, in code points, in the order given.
 
     Characters that vanish belong to the one before them, as an accent does. The map is made anew for
-    each call, character by character: ask only when something was found.
+    each call: ask only when something was found.
     """
     spans = list(spans)
     if not spans or text.isascii():
         return spans
-    starts: list[int] = []
-    ends: list[int] = []
-    for offset, char in enumerate(text):
-        width = len(_TABLE[ord(char)])
-        starts.extend([offset] * width)
-        ends.extend([offset + 1] * width)
-        if not width and ends:
-            ends[-1] = offset + 1
-    view = View(fold(text), starts, ends)
-    return [view.to_raw(start, end) for start, end in spans]
+    pieces = _pieces(text)
+    starts = [piece[0] for piece in pieces]
+
+    def place(at: int) -> tuple[int, int]:
+        index = bisect_right(starts, at) - 1
+        first, begin, end = pieces[index]
+        if not text[begin].isascii():
+            return begin, end
+        is_last = starts[index + 1] == at + 1
+        return begin + at - first, end if is_last else begin + at - first + 1
+
+    return [(place(start)[0], place(end - 1)[1]) for start, end in spans]
+
+
+def _pieces(text: str) -> list[tuple[int, int, int]]:
+    """(start in the folded text, start, end) of each stretch of ASCII, each other character and the end.
+
+    The end of each is that of what vanishes behind it.
+    """
+    pieces: list[tuple[int, int, int]] = []
+    size = position = 0
+    for run in _BEYOND_ASCII.finditer(text):
+        if run.start() > position:
+            pieces.append((size, position, run.start()))
+            size += run.start() - position
+        for position, char in enumerate(run[0], run.start()):
+            if width := len(_TABLE[ord(char)]):
+                pieces.append((size, position, position + 1))
+                size += width
+            elif pieces:
+                pieces[-1] = (*pieces[-1][:2], position + 1)
+        position = run.end()
+    if position < len(text):
+        pieces.append((size, position, len(text)))
+        size += len(text) - position
+    return [*pieces, (size, len(text), len(text))]

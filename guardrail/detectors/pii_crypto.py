@@ -101,5 +101,5 @@ def _has_one_case(digits: str) -> bool:
 
 CRYPTO: Final = Triggered(
     Detector("pii.crypto", find_crypto, _LONGEST, unbroken=True),
-    rf"\b[{_BASE58}]{{26,35}}\b|\b[a-zA-Z]{{2,12}}1[02-9ac-hj-np-zAC-HJ-NP-Z]{{38}}|{_HEX}",
+    rf"(?:\b|_)[{_BASE58}]{{26,35}}(?:\b|_)|(?:\b|_)[a-zA-Z]{{2,12}}1[02-9ac-hj-np-zAC-HJ-NP-Z]{{38}}|{_HEX}",
 )

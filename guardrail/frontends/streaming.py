@@ -18,6 +18,7 @@ status 200, whatever the check decides |
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Final
 
@@ -87,7 +88,8 @@ class StreamResponder:
         )
         self._keep_alive_s = keep_alive_s
         self._wrote = time.monotonic()
-        group.start_soon(self._keep_alive)
+        self._speaking: asyncio.Task[None] | None = None
+        self._look_again(keep_alive_s)
         self._waiting: list[bytes] = []  # events before the first text
         self._last: Event | None = None
         self._spoke: set[int] = set()  # choices whose text has left
@@ -133,6 +135,9 @@ class StreamResponder:
 
     def record(self) -> None:
         """Record the stream's decision, whole or cut; a stream that was lost unjudged has none."""
+        self._timer.cancel()
+        if self._speaking is not None:
+            self._speaking.cancel()
         answer = self._answer
         if self._lost and not answer.checks:
             return
@@ -241,20 +246,26 @@ class StreamResponder:
         await send_reply(self._send, reply, decision_headers(self._before, decision))
         self._stop()
 
-    async def _keep_alive(self) -> None:
+    def _look_again(self, in_s: float) -> None:
+        # A timer costs a stream next to nothing; a task that sleeps would be a tenth of all it costs.
+        self._timer = asyncio.get_running_loop().call_later(in_s, self._look)
+
+    def _look(self) -> None:
         """Speak up while text is held: clients and proxies give up on a connection that is silent.
 
         WHATWG's server-sent events advise a comment every 15 seconds or so.
         """
-        while not self._ended:
-            silent = time.monotonic() - self._wrote
-            if silent < self._keep_alive_s:
-                await anyio.sleep(self._keep_alive_s - silent)
-                continue
-            async with self._lock:
-                if not (self._ended or self._answer.idle):
-                    await self._write(_KEEP_ALIVE)
-            self._wrote = time.monotonic()
+        silent = time.monotonic() - self._wrote
+        if silent >= self._keep_alive_s:
+            silent = 0.0
+            if not self._answer.idle:  # a bare task, for a timer has no other; ended with the timer
+                self._speaking = asyncio.create_task(self._say_that_it_is_held())  # noqa: TID251
+        self._look_again(self._keep_alive_s - silent)
+
+    async def _say_that_it_is_held(self) -> None:
+        async with self._lock:
+            if not (self._ended or self._answer.idle):
+                await self._write(_KEEP_ALIVE)
 
     async def _write(self, data: bytes, *, last: bool = False) -> None:
         self._wrote = time.monotonic()

@@ -33,14 +33,16 @@ def catalogue() -> Iterator[str]:
         for name in policy.detectors:
             users[name].append(f"`{policy.id}`")
     yield from table(
-        ["detector", "finds", "longest", "held", "unbroken", "policies"],
+        ["detector", "finds", "longest", "held", "opening", "unbroken", "inside", "policies"],
         (
             [
                 f"`{name}`",
                 _what_it_finds(name),
                 f"{one.longest:,}",
                 f"{one.held:,}",
+                f"`{one.opening.strip()}`" if one.opening else "",
                 "yes" if one.unbroken else "",
+                "yes" if one.inside else "",
                 ", ".join(users[name]),
             ]
             for name, one in DETECTORS.items()

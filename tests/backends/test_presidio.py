@@ -74,6 +74,7 @@ class TestDetectors:
         assert names.isdisjoint({"presidio.nrp", "presidio.organization", "presidio.money"})
         assert names.isdisjoint(DETECTORS)
         assert all(one.name == name for name, one in presidio.detectors.items())
+        assert not any(one.inside or one.unbroken for one in presidio.detectors.values())
 
     def test_what_goes_online_or_can_be_stalled_is_left_out(self, presidio: PresidioDetectors) -> None:
         left_out = {"presidio.email_address", "presidio.url", "presidio.phone_number"}

@@ -1,221 +1,16 @@
-"""StreamGuard: however a text is cut and however late its checks settle, the same text leaves."""
+"""StreamGuard: its commands one by one. What holds for any text is in ``tests/promises``."""
 
 from __future__ import annotations
 
-from typing import Any
+import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from guardrail.core.conversation import Segment, Subject, Turn
-from guardrail.core.decision import Decision, decide
-from guardrail.core.policy import Action, LabelRule, Policy, Stage
+from guardrail.core.decision import Decision
+from guardrail.core.policy import Action
 from guardrail.core.redaction import Span
 from guardrail.core.stream import Check, Halt, Release, ReleaseMode, StreamGuard, StreamRules
-from guardrail.core.verdict import Verdict
-
-POLICY = Policy(
-    "p",
-    "Judge it.",
-    {
-        "P0": LabelRule("P0", False),
-        "P1": LabelRule("P1", True, Action.FLAG),
-        "P2": LabelRule("P2", True, Action.REDACT),
-        "P3": LabelRule("P3", True, Action.BLOCK),
-    },
-)
-PUT = "[REDACTED:P2]"
-
-
-def rules(window: int | None, overlap: int, **more: Any) -> StreamRules:
-    if window is None:
-        return StreamRules(ReleaseMode.WHOLE, overlap=overlap, **more)
-    return StreamRules(window=window, overlap=overlap, **more)
-
-
-class Judge:
-    """Finds needles in the text of one check and knows nothing of the others."""
-
-    def __init__(self, redact: str = "", block: str = "") -> None:
-        self.redact = redact
-        self.block = block
-
-    def __call__(self, check: Check) -> Decision:
-        subject = Subject(
-            Stage.OUTPUT, (), (Turn("assistant", (Segment(check.text, (), preceding=check.preceding),)),)
-        )
-        if self.block and self.block in check.text:
-            return decide(subject, [Verdict(POLICY, "P3", True)])
-        spans = []
-        at = check.text.find(self.redact) if self.redact else -1
-        while at >= 0:
-            spans.append((0, Span(at, at + len(self.redact), "P2")))
-            at = check.text.find(self.redact, at + len(self.redact))
-        return decide(subject, [Verdict(POLICY, "P2" if spans else "P0", bool(spans), spans=tuple(spans))])
-
-
-class Run:
-    """Plays a guard, settles its checks when told to, and holds every promise at every step."""
-
-    def __init__(self, window: int | None, overlap: int, judge: Judge) -> None:
-        self.guard = StreamGuard(rules(window, overlap))
-        self.overlap = overlap
-        self.judge = judge
-        self.waiting: list[Check] = []
-        self.pushed = ""
-        self.original = ""  # what has left, as it arrived
-        self.out = ""  # what has left, as it leaves
-        self.covered = 0  # characters that settled checks have covered, from the start
-        self.closing = False
-        self.dropped = 0
-        self.halt: Halt | None = None
-        self.checks: list[Check] = []
-        self.both: list[Check] = []
-
-    def push(self, text: str) -> None:
-        if not self.guard.closed:
-            self.pushed += text
-        self._obey(self.guard.push(text))
-
-    def close(self) -> None:
-        self.closing = True
-        self._obey(self.guard.close())
-
-    def settle(self, which: int = 0) -> None:
-        check = self.waiting.pop(which)
-        if not self.waiting:  # what two checks cover leaves when both are settled
-            self.covered = max(self.covered, *(c.start + len(c.text) for c in (check, *self.both)))
-            self.both = []
-        else:
-            self.both = [check]
-        self._obey(self.guard.settle(check, self.judge(check)))
-
-    def finish(self, last_first: bool = False) -> Run:
-        self.close()
-        while self.waiting:
-            self.settle(-1 if last_first else 0)
-        assert self.guard.finished
-        return self
-
-    def _obey(self, commands) -> None:
-        for command in commands:
-            assert self.halt is None, "nothing comes after a halt"
-            if isinstance(command, Check):
-                assert len(self.waiting) <= self.closing, (
-                    "at most one check is outstanding, two at the close"
-                )
-                start = len(self.original)
-                if self.waiting:
-                    first = self.waiting[0]
-                    start = max(start, first.start + len(first.text) - self.overlap)
-                assert command.start == start
-                assert self.pushed[start:].startswith(command.text)
-                end = start + len(command.text)
-                if self.closing:
-                    assert end == len(self.pushed), "the last check covers all that is held and unread"
-                else:
-                    waiting = len(self.pushed) - self.covered
-                    assert end - self.covered > waiting // 2, "and any other most of it"
-                before = self.pushed[:start]
-                assert command.preceding == (before[-self.overlap :] if self.overlap else "")
-                assert command.text
-                self.waiting.append(command)
-                self.checks.append(command)
-            elif isinstance(command, Release):
-                self.original += command.original
-                self.out += command.text
-                assert command.original, "an empty release says nothing"
-            else:
-                self.halt = command
-                self.dropped = command.dropped
-        assert self.pushed.startswith(self.original), "text leaves in order"
-        assert len(self.original) <= self.covered, "nothing leaves before a settled check covered it"
-        assert len(self.original) + self.guard.held + self.dropped == len(self.pushed)
-        assert self.guard.checking == bool(self.waiting)
-
-
-@st.composite
-def chunked(draw, text: str) -> list[str]:
-    """The text whole, one character a chunk, or cut anywhere, with empty chunks among them."""
-    way = draw(st.sampled_from(["whole", "single", "cut"]))
-    if way == "whole":
-        return [text]
-    if way == "single":
-        return list(text)
-    cuts = sorted(draw(st.lists(st.integers(0, len(text)), max_size=12)))
-    return [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-
-
-@st.composite
-def played(draw, text: str, judge: Judge, window: int | None, overlap: int) -> Run:
-    """The text through a guard, its checks settling early or late, as drawn."""
-    run = Run(window, overlap, judge)
-    early = draw(st.sampled_from(["at once", "at the end", "any time"]))
-    for chunk in draw(chunked(text)):
-        run.push(chunk)
-        if run.waiting and (early == "at once" or (early == "any time" and draw(st.booleans()))):
-            run.settle()
-    return run.finish(last_first=draw(st.booleans()))
-
-
-LETTERS = st.text("ab ", max_size=60)
-NEEDLE = st.text("ab ", min_size=1, max_size=5)
-ANY = st.text(max_size=40)
-WINDOW = st.one_of(st.none(), st.integers(1, 25))
-
-
-class TestAnyChunkingAndAnySchedule:
-    @given(st.one_of(LETTERS, ANY), WINDOW, st.integers(0, 20), st.data())
-    def test_a_text_that_passes_leaves_whole(self, text, window, overlap, data):
-        run = data.draw(played(text, Judge(), window, overlap))
-        assert run.out == run.original == text
-        assert run.halt is None
-
-    @given(LETTERS, NEEDLE, WINDOW, st.integers(0, 20), st.data())
-    def test_a_needle_to_be_redacted_never_leaves(self, text, needle, window, more, data):
-        run = data.draw(played(text, Judge(redact=needle), window, len(needle) + more))
-        assert run.original == text
-        assert run.out == text.replace(needle, PUT)
-        assert needle not in run.out.replace(PUT, "\x00")
-
-    @given(
-        st.lists(st.sampled_from(["x", "😀", "\u200b", "e\u0301", "needle", "need", "\n"])).map("".join),
-        WINDOW,
-        st.data(),
-    )
-    def test_the_same_with_text_beyond_ascii(self, text, window, data):
-        run = data.draw(played(text, Judge(redact="needle"), window, 6))
-        assert run.out == text.replace("needle", PUT)
-
-    @given(LETTERS, NEEDLE, WINDOW, st.integers(0, 20), st.data())
-    def test_of_a_needle_that_blocks_not_even_a_part_leaves(self, text, needle, window, more, data):
-        run = data.draw(played(text, Judge(block=needle), window, len(needle) + more))
-        if needle in text:
-            assert run.halt is not None
-            assert len(run.out) <= text.index(needle)
-            assert run.out == text[: len(run.out)]
-        else:
-            assert run.out == text
-            assert run.halt is None
-
-    @given(LETTERS, NEEDLE, NEEDLE, WINDOW, st.integers(0, 20), st.data())
-    def test_redaction_and_block_together(self, text, hide, stop, window, more, data):
-        overlap = max(len(hide), len(stop)) + more
-        run = data.draw(played(text, Judge(redact=hide, block=stop), window, overlap))
-        assert (run.halt is not None) == (stop in text)
-        assert hide not in run.out.replace(PUT, "\x00")
-        if stop in text:
-            assert len(run.original) <= text.index(stop)
-        else:
-            assert run.out == text.replace(hide, PUT)
-
-    @given(LETTERS, NEEDLE, st.integers(1, 25), st.integers(0, 20), st.data())
-    def test_two_ways_to_play_one_text_let_the_same_text_leave(self, text, needle, window, more, data):
-        judge = Judge(redact=needle)
-        one = data.draw(played(text, judge, window, len(needle) + more))
-        other = data.draw(played(text, judge, window, len(needle) + more))
-        assert one.out == other.out
+from tests.promises.play import PUT, Judge, Run, decision, rules
 
 
 class TestSplitAtEveryPoint:
@@ -228,7 +23,7 @@ class TestSplitAtEveryPoint:
     )
     def test_whole_and_in_two(self, early, window, redact, block):
         for cut in range(len(self.text) + 1):
-            run = Run(window, 12, Judge(redact, block))
+            run = Run(rules(window, 12), Judge(redact, block))
             for chunk in (self.text[:cut], self.text[cut:]):
                 run.push(chunk)
                 if early and run.waiting:
@@ -252,13 +47,6 @@ def checks(commands) -> list[str]:
     return [command.text for command in commands if isinstance(command, Check)]
 
 
-def decision(action: Action = Action.PASS, *spans: Span) -> Decision:
-    label = {Action.PASS: "P0", Action.FLAG: "P1", Action.REDACT: "P2", Action.BLOCK: "P3"}[action]
-    subject = Subject(Stage.OUTPUT, (), (Turn("assistant", (Segment("x" * 99, ()),)),))
-    found = tuple((0, span) for span in spans)
-    return decide(subject, [Verdict(POLICY, label, action is not Action.PASS, spans=found)])
-
-
 class TestWhenChecksAreAsked:
     def test_a_check_waits_for_a_window_of_new_text(self):
         guard = Guard(rules(5, 2))
@@ -274,7 +62,7 @@ class TestWhenChecksAreAsked:
         assert guard.decided(decision()) == [Release("ab", ()), Check("cdefgh", "", 2)]
 
     def test_a_slow_judge_is_asked_less_often(self):
-        slow, fast = Run(5, 2, Judge()), Run(5, 2, Judge())
+        slow, fast = Run(rules(5, 2), Judge()), Run(rules(5, 2), Judge())
         for char in "x" * 100:
             slow.push(char)
             fast.push(char)
@@ -378,6 +166,193 @@ class TestWhenChecksAreAsked:
         guard = Guard(rules(3, 0))
         guard.push("abc")
         assert guard.decided(decision(Action.FLAG)) == [Release("abc", ())]
+
+
+class TestWhereWindowsBeginAndEnd:
+    def test_the_first_check_comes_when_a_little_more_than_the_overlap_is_there(self):
+        guard = Guard(rules(40, 6, first=4))
+        assert checks(guard.push("Once upon")) == []
+        assert checks(guard.push(" ")) == ["Once upon "]
+        assert guard.decided(decision()) == [Release("Once", ())]
+        assert guard.push("x" * 39) == [], "the second waits for a window"
+        assert checks(guard.push("x")) == [" upon " + "x" * 40]
+
+    def test_in_live_mode_it_does_not_wait_for_the_overlap(self):
+        guard = Guard(StreamRules(ReleaseMode.LIVE, window=40, overlap=6, first=4))
+        assert guard.push("Once") == [Release("Once", ()), Check("Once", "")]
+
+    @pytest.mark.parametrize(
+        ("text", "read"),
+        [
+            ("One two. Three four", "One two. Three four"),  # not in the second half
+            ("One two three. Four", "One two three. "),
+            ("One two? three! Four", "One two? three! "),
+            ("One two\nthree\nfour", "One two\nthree\n"),
+            ("One two three e.g.x f", "One two three e.g.x f"),
+            ("一二三四五。六七八九。一二", "一二三四五。六七八九。"),
+            ("One two three 👩\u200d", "One two three "),
+        ],
+    )
+    def test_a_window_ends_with_a_sentence_or_a_letter(self, text: str, read: str):
+        guard = Guard(rules(len(text), 0))
+        assert checks(guard.push(text)) == [read]
+
+
+class TestWhatIsStillGrowing:
+    def test_an_unbroken_run_is_held_and_read_again(self):
+        guard = Guard(rules(8, 2, unbroken=9))
+        guard.push("a bcdefg")
+        assert guard.decided(decision()) == [Release("a ", ())]
+        assert guard.push("hijklm n") == [Check("bcdefghijklm n", "a ", 2)]
+
+    def test_one_that_grows_too_long_leaves_from_its_start(self):
+        guard = Guard(rules(8, 2, unbroken=6))
+        guard.push("abcdefgh")
+        assert guard.decided(decision()) == [Release("ab", ())]
+
+    def test_a_script_without_spaces_is_not_one_run(self):
+        guard = Guard(rules(8, 2, unbroken=8))
+        guard.push("一二三四五六七八")
+        assert guard.decided(decision()) == [Release("一二三四五六", ())]
+
+    def test_the_check_beside_the_last_one_reads_the_run_again(self):
+        guard = Guard(rules(6, 2, unbroken=10))
+        guard.push("ab cde")
+        guard.push("fgh")
+        assert guard.close() == [Check("cdefgh", "b ", 3)]
+
+    def test_in_live_mode_too_a_run_is_read_again(self):
+        guard = Guard(StreamRules(ReleaseMode.LIVE, window=6, overlap=2, first=None, unbroken=10))
+        guard.push("ab cde")
+        guard.decided(decision())
+        assert guard.push("fghijk") == [Release("fghijk", ()), Check("cdefghijk", "b ", 3)]
+
+    def test_what_stands_behind_an_opening_is_held_and_read_again(self):
+        guard = Guard(rules(12, 3, openings=(("KEY", 20),)))
+        guard.push("My KEY is a b c")
+        assert guard.decided(decision()) == [Release("My ", ())]
+        assert checks(guard.push(" d e f g h i")) == ["KEY is a b c d e f g h i"]
+        assert guard.decided(decision()) == [Release("KEY is a b c d e f g ", ())], "longer than it may be"
+
+
+class TestWhatIsNotCut:
+    def test_a_letter_with_its_accent(self):
+        guard = Guard(rules(8, 2))
+        guard.push("cafe\u0301 a")
+        guard.push("u")
+        assert guard.decided(decision())[0] == Release("cafe\u0301 ", ())
+        guard = Guard(rules(6, 2))
+        guard.push("cafe\u0301s")
+        assert guard.decided(decision()) == [Release("caf", ())]
+
+    @pytest.mark.parametrize(
+        ("text", "overlap"), [("see <A1>xy", 3), ("see <A1", 0), ("see <A", 0), ("see <", 0)]
+    )
+    def test_a_placeholder_or_what_may_become_one(self, text: str, overlap: int):
+        guard = Guard(rules(5, overlap), restorer=Placeholders())
+        guard.push(text)
+        assert guard.decided(decision()) == [Release("see ", ())]
+
+    def test_what_only_looked_like_one_leaves(self):
+        guard = Guard(rules(6, 0), restorer=Placeholders())
+        guard.push("see <A")
+        assert guard.decided(decision()) == [Release("see ", ())]
+        guard.push("nd so on")
+        assert guard.decided(decision()) == [Release("<And so on", ())]
+
+
+class Placeholders:
+    """Knows ``<A1>`` and the like."""
+
+    def open_at(self, text: str) -> int:
+        begun = re.search(r"<(A([0-9]+)?)?\Z", text)
+        return begun.start() if begun else len(text)
+
+
+class TestFinalCheck:
+    @pytest.fixture
+    def guard(self) -> Guard:
+        """One of whose text the start has left, and the end is held."""
+        guard = Guard(rules(6, 2, final_check=True))
+        guard.push("abcdef")
+        assert guard.decided(decision()) == [Release("abcd", ())]
+        return guard
+
+    def test_the_last_check_reads_the_whole_channel(self, guard):
+        guard.push("gh")
+        assert guard.close() == [Check("abcdefgh", "")]
+        assert guard.decided(decision()) == [Release("efgh", ())]
+
+    def test_nothing_new_is_no_reason_to_leave_it_out(self, guard):
+        guard.push("ghijkl")
+        assert guard.decided(decision()) == [Release("efghij", ())]
+        assert guard.close() == [Check("abcdefghijkl", "")]
+        assert not guard.finished
+
+    def test_beside_one_that_runs(self, guard):
+        guard.push("ghijkl")
+        assert guard.close() == [Check("abcdefghijkl", "")]
+        assert guard.decided(decision()) == []
+        assert guard.decided(decision()) == [Release("efghijkl", ())]
+
+    def test_a_check_that_has_read_everything_is_the_last(self):
+        guard = Guard(rules(6, 2, final_check=True))
+        guard.push("abcdef")
+        assert guard.close() == []
+        assert guard.decided(decision()) == [Release("abcdef", ())]
+
+    def test_when_it_blocks_the_end_has_not_left(self, guard):
+        guard.push("gh")
+        guard.close()
+        blocked = decision(Action.BLOCK)
+        assert guard.decided(blocked) == [Halt(blocked, 4)]
+
+    def test_when_it_redacts_what_has_left_the_rest_goes(self, guard):
+        guard.push("gh")
+        guard.close()
+        (release,) = guard.decided(decision(Action.REDACT, Span(2, 6, "P2")))
+        assert release.text == "[REDACTED:P2]gh"
+
+
+class TestLive:
+    @pytest.fixture
+    def guard(self) -> Guard:
+        return Guard(StreamRules(ReleaseMode.LIVE, window=4, overlap=2, first=None))
+
+    def test_text_leaves_at_once_and_is_counted_as_unjudged(self, guard):
+        assert guard.push("abc") == [Release("abc", ())]
+        assert guard.push("de") == [Release("de", ()), Check("abcde", "")]
+        assert guard.push("f") == [Release("f", ())]
+        assert (guard.held, guard.unjudged_released) == (0, 6)
+
+    def test_a_check_reads_the_end_of_the_one_before_again(self, guard):
+        guard.push("abcde")
+        guard.decided(decision())
+        assert guard.push("fghi") == [Release("fghi", ()), Check("defghi", "bc", 3)]
+
+    @pytest.mark.parametrize("action", [Action.REDACT, Action.BLOCK])
+    def test_a_finding_halts_and_nothing_more_leaves(self, guard, action: Action):
+        guard.push("abcde")
+        found = decision(action)
+        assert guard.decided(found) == [Halt(found, 0)]
+        assert guard.push("f") == []
+
+    def test_the_close_asks_for_what_is_unread_though_it_has_left(self, guard):
+        guard.push("abc")
+        assert guard.close() == [Check("abc", "")]
+        assert not guard.finished
+        assert guard.decided(decision()) == []
+        assert guard.finished
+
+    def test_half_a_letter_waits_for_the_other_half(self, guard):
+        assert guard.push("a👩\u200d") == [Release("a", ())]
+        assert guard.push("🚀") == [Release("👩\u200d🚀", ()), Check("a👩\u200d🚀", "")]
+
+    def test_a_channel_that_is_held_as_a_whole_is_held_in_live_mode_too(self):
+        guard = Guard(StreamRules(ReleaseMode.LIVE, window=4), whole=True)
+        assert guard.push("abcdefgh") == []
+        assert checks(guard.close()) == ["abcdefgh"]
+        assert guard.unjudged_released == 0
 
 
 class TestRedaction:
