@@ -19,7 +19,8 @@ from guardrail.build.settings import settings_of
 from guardrail.config import Config, OnErrorConfig, RedactionConfig, UpstreamConfig, load_config
 from guardrail.core.policy import Action, Policy, PolicySet, Stage
 from guardrail.core.vault import RedactionRules
-from guardrail.engine.check import FailRules, GuardrailEngine
+from guardrail.engine.check import GuardrailEngine
+from guardrail.engine.fail_rules import FailRules
 from guardrail.errors import ConfigError
 from guardrail.frontends.asgi import ASGIApp
 from guardrail.frontends.middleware import GuardrailMiddleware, Settings

@@ -91,11 +91,12 @@ def _stretches(text: str, wanted: str) -> list[tuple[int, int]]:
     at = text.find(wanted) if wanted else -1
     if at < 0:
         return []
-    tail = wanted[-_period(wanted) :]
+    period = _period(wanted)
+    tail = wanted[-period:] if period < len(wanted) else ""  # side by side, they are two
     found: list[tuple[int, int]] = []
     while at >= 0:
         end = at + len(wanted)
-        while text.startswith(tail, end):  # "aaaa" goes on for as long as the "a"s do
+        while tail and text.startswith(tail, end):  # "aba" in "ababa": they go on for as long as this does
             end += len(tail)
         found.append((at, end))
         at = text.find(wanted, end - len(wanted) + 1)

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 import anyio
@@ -15,19 +15,20 @@ import anyio
 from guardrail.core import history
 from guardrail.core.conversation import Conversation, Subject, Turn
 from guardrail.core.decision import Decision, Failure, Finding, decide
-from guardrail.core.policy import Action, FailMode, Mode, Policy, Stage
+from guardrail.core.policy import Action, Mode, Policy, Stage
 from guardrail.core.prompt import verdict_key
 from guardrail.core.record import DecisionRecord, Held
 from guardrail.core.redaction import Redaction
 from guardrail.core.vault import RedactionRules, Vault
 from guardrail.core.verdict import Verdict
+from guardrail.engine.fail_rules import FailRules
 from guardrail.engine.history import BlockedTurns, Chat, Memory
 from guardrail.engine.last_resort import condemned
 from guardrail.engine.single_flight import SingleFlight
 from guardrail.errors import ClassifierError, FailureCode, MalformedVerdict, UnreadableRequest
 from guardrail.ports import AuditSink, Classifier, HistoryCache, Observer, VerdictCache
 
-__all__ = ["FailRules", "GuardrailEngine", "new_decision_id"]
+__all__ = ["GuardrailEngine", "new_decision_id"]
 
 _log = logging.getLogger("guardrail.engine")
 
@@ -35,26 +36,6 @@ _log = logging.getLogger("guardrail.engine")
 def new_decision_id() -> str:
     """A fresh id for one request: 96 random bits in hex."""
     return "gr-" + os.urandom(12).hex()
-
-
-@dataclass(frozen=True, slots=True)
-class FailRules:
-    """The fail mode of one stage, by class of failure, for all policies or for one.
-
-    The rules of a policy (``by_policy``, by id) stand in the place of all others. ``auth`` is always
-    closed: a wrong key or a wrong model name is no outage that ends by itself.
-    """
-
-    default: FailMode = FailMode.CLOSED
-    by_code: Mapping[FailureCode, FailMode] = field(default_factory=dict)
-    by_policy: Mapping[str, FailRules] = field(default_factory=dict)
-
-    def mode(self, code: FailureCode, policy_id: str) -> FailMode:
-        """Open or closed for this class of failure of this policy."""
-        if code is FailureCode.AUTH:
-            return FailMode.CLOSED
-        rules = self.by_policy.get(policy_id, self)
-        return rules.by_code.get(code, rules.default)
 
 
 class GuardrailEngine:

@@ -24,12 +24,12 @@ from guardrail.frontends.asgi import (
     Send,
     compressed,
     header,
-    kept_headers,
     send_reply,
 )
 from guardrail.frontends.client import Client
 from guardrail.frontends.streaming import StreamResponder
 from guardrail.frontends.unary import UnaryResponder
+from guardrail.frontends.verbatim import Verbatim
 from guardrail.wire.dialect import Dialect, GuardedRequest
 from guardrail.wire.replies import (
     BAD_UPSTREAM,
@@ -80,7 +80,7 @@ class Exchange:
         self._client = Client(scope, receive, send)
         self._send = self._client.send
         self._id = new_decision_id()
-        self._responder: UnaryResponder | StreamResponder | _Verbatim | None = None
+        self._responder: UnaryResponder | StreamResponder | Verbatim | None = None
         self._checks: TaskGroup | None = None
         self._unreadable: UnreadableResponse | None = None
         self._complete = False  # the app ended its answer
@@ -263,9 +263,9 @@ class Exchange:
 
     def _respond(
         self, start: Message, request: GuardedRequest, decision: Decision, chat: Chat
-    ) -> UnaryResponder | StreamResponder | _Verbatim:
+    ) -> UnaryResponder | StreamResponder | Verbatim:
         if start["status"] >= 300:
-            return _Verbatim(start, self._send, self._dialect, decision)
+            return Verbatim(start, self._send, self._dialect, decision)
         headers = start["headers"]
         if compressed(headers):
             raise UnreadableResponse("the upstream compressed its answer although it was not asked to")
@@ -291,25 +291,3 @@ class _Telling:
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*message["headers"], self._header]}
         await self._send(message)
-
-
-class _Verbatim:
-    """An upstream's error, passed on byte for byte."""
-
-    def __init__(self, start: Message, send: Send, dialect: Dialect, decision: Decision) -> None:
-        self._ours = decision_headers(decision)
-        headers = kept_headers(start["headers"], same_length=True)
-        self._start: Message | None = {**start, "headers": headers + self._ours}
-        self._send = send
-        self._dialect = dialect
-
-    async def body(self, message: Message) -> None:
-        if self._start is not None:
-            await self._send(self._start)
-            self._start = None
-        await self._send(message)
-
-    async def lost(self, code: str, reason: str) -> None:
-        """The error itself broke off: end without a proper end, if it has begun."""
-        if self._start is not None:
-            await send_reply(self._send, self._dialect.error(BAD_UPSTREAM, code, reason), self._ours)

@@ -34,7 +34,8 @@ from guardrail.core.policy import (
 )
 from guardrail.core.prompt import user_message
 from guardrail.core.verdict import Usage, Verdict
-from guardrail.engine.check import FailRules, GuardrailEngine
+from guardrail.engine.check import GuardrailEngine
+from guardrail.engine.fail_rules import FailRules
 from guardrail.errors import (
     ClassifierError,
     ClassifierRateLimited,

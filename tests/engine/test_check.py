@@ -18,7 +18,8 @@ from guardrail.core.decision import Decision, Failure, Finding
 from guardrail.core.policy import Action, FailMode, LabelRule, Mode, Policy, Stage
 from guardrail.core.record import DecisionRecord, to_json
 from guardrail.core.verdict import Usage, Verdict
-from guardrail.engine.check import FailRules, GuardrailEngine, new_decision_id
+from guardrail.engine.check import GuardrailEngine, new_decision_id
+from guardrail.engine.fail_rules import FailRules
 from guardrail.errors import (
     ClassifierError,
     ClassifierRateLimited,
@@ -227,27 +228,6 @@ ERRORS: list[tuple[ClassifierError, FailureCode]] = [
 
 
 class TestFailRules:
-    @pytest.mark.parametrize("code", list(FailureCode))
-    @pytest.mark.parametrize("default", list(FailMode))
-    @pytest.mark.parametrize("own", [None, *FailMode])
-    def test_a_named_class_goes_before_the_default_and_auth_is_always_closed(
-        self, code: FailureCode, default: FailMode, own: FailMode | None
-    ):
-        rules = FailRules(default, {code: own} if own else {})
-        wanted = FailMode.CLOSED if code is FailureCode.AUTH else own or default
-        assert rules.mode(code, "p") is wanted
-
-    def test_the_default_is_closed(self):
-        assert {FailRules().mode(code, "p") for code in FailureCode} == {FailMode.CLOSED}
-
-    @pytest.mark.parametrize("code", list(FailureCode))
-    def test_the_rules_of_a_policy_stand_in_the_place_of_all_others(self, code: FailureCode):
-        own = FailRules(FailMode.OPEN, {FailureCode.TIMEOUT: FailMode.CLOSED})
-        rules = FailRules(FailMode.CLOSED, {FailureCode.MALFORMED: FailMode.CLOSED}, {"own": own})
-        closed = code in (FailureCode.TIMEOUT, FailureCode.AUTH)
-        assert rules.mode(code, "own") is (FailMode.CLOSED if closed else FailMode.OPEN)
-        assert rules.mode(code, "other") is FailMode.CLOSED
-
     @pytest.mark.anyio
     @pytest.mark.parametrize(("error", "code"), ERRORS, ids=lambda v: getattr(v, "value", type(v).__name__))
     async def test_every_class_of_error_is_a_failure_of_its_class(

@@ -24,7 +24,7 @@ from guardrail.core.history import Remembered
 from guardrail.core.policy import Action, FailMode, LabelRule, Mode, Policy, Stage
 from guardrail.core.stream import StreamRules
 from guardrail.core.verdict import Verdict
-from guardrail.engine.check import FailRules
+from guardrail.engine.fail_rules import FailRules
 from guardrail.errors import ClassifierUnavailable
 from guardrail.frontends.asgi import Message, Receive, Scope, Send
 from guardrail.frontends.middleware import Settings

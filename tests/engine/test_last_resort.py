@@ -9,7 +9,7 @@ import pytest
 
 from guardrail.core.decision import Failure
 from guardrail.core.policy import Action, FailMode, Stage
-from guardrail.engine.check import FailRules
+from guardrail.engine.fail_rules import FailRules
 from guardrail.errors import ClassifierTimeout, ClassifierUnavailable, FailureCode
 from guardrail.testing import ScriptedClassifier
 from tests.engine.test_check import (

@@ -21,7 +21,8 @@ from guardrail.core.redaction import Span
 from guardrail.core.stream import ReleaseMode, StreamRules
 from guardrail.core.vault import Vault
 from guardrail.core.verdict import Verdict
-from guardrail.engine.check import FailRules, GuardrailEngine
+from guardrail.engine.check import GuardrailEngine
+from guardrail.engine.fail_rules import FailRules
 from guardrail.engine.streams import Ready, StreamedAnswer
 from guardrail.errors import ClassifierUnavailable, FailureCode
 from guardrail.testing import ScriptedClassifier

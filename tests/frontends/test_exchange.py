@@ -23,7 +23,7 @@ from guardrail.backends.forward import HttpForwarder
 from guardrail.core.conversation import Subject
 from guardrail.core.policy import Action, FailMode, LabelRule, Mode, Policy, Stage
 from guardrail.core.verdict import Verdict
-from guardrail.engine.check import FailRules
+from guardrail.engine.fail_rules import FailRules
 from guardrail.errors import (
     ClassifierRejected,
     ClassifierTimeout,

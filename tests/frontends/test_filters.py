@@ -20,7 +20,7 @@ from guardrail.core.conversation import Subject
 from guardrail.core.policy import Action, FailMode, LabelRule, Policy, Stage, Strategy
 from guardrail.core.vault import RedactionRules
 from guardrail.core.verdict import Verdict
-from guardrail.engine.check import FailRules
+from guardrail.engine.fail_rules import FailRules
 from guardrail.errors import ClassifierUnavailable, ConfigError, UnreadableRequest
 from guardrail.testing import MemorySink, ScriptedClassifier
 from tests.fakes import FakeJudge, verdict

@@ -18,7 +18,7 @@ from guardrail.core.conversation import Subject
 from guardrail.core.policy import Action, FailMode, LabelRule, Policy, Stage
 from guardrail.core.stream import ReleaseMode, StreamRules
 from guardrail.core.verdict import Verdict
-from guardrail.engine.check import FailRules
+from guardrail.engine.fail_rules import FailRules
 from guardrail.errors import ClassifierUnavailable, UpstreamLost
 from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send
 from guardrail.frontends.middleware import Settings

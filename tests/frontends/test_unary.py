@@ -13,7 +13,7 @@ from guardrail import GuardrailEngine, GuardrailMiddleware
 from guardrail.core.conversation import Subject
 from guardrail.core.policy import Action, FailMode, LabelRule, Policy, Stage
 from guardrail.core.verdict import Verdict
-from guardrail.engine.check import FailRules
+from guardrail.engine.fail_rules import FailRules
 from guardrail.errors import ClassifierUnavailable, MalformedVerdict
 from guardrail.frontends import unary
 from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send

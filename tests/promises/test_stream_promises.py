@@ -38,6 +38,7 @@ def texts(draw: st.DrawFn, alphabet: Sequence[str], most: int) -> str:
 
 LETTERS = st.one_of(texts("ab .", 60), texts("aab", 60), texts(("ab", "a", "aabba", " ", ". ", "\n"), 20))
 NEEDLE = st.text("ab .", min_size=1, max_size=5)
+PLANTED = st.text("ab.", min_size=2, max_size=7) | st.text("ab .", min_size=2, max_size=7)
 CLUSTERS = texts(
     "ab. \r\n\u0301\u200d\u094d\u0915\u0600\u1100\u1161\u11a8\u0e33\ufe0f\U0001f1e9\U0001f468\U0001f3fd", 40
 )
@@ -161,7 +162,7 @@ def of_a_needle_that_blocks_not_even_a_part_leaves(guard: Guard, data: st.DataOb
 
 def seen_from_outside_alone_no_needle_leaves(guard: Guard, data: st.DataObject) -> None:
     """The same two promises once more, without a look at the guard's steps."""
-    needle, blocks = data.draw(st.text("ab .", min_size=2, max_size=7)), data.draw(st.booleans())
+    needle, blocks = data.draw(PLANTED), data.draw(st.booleans())
     text = data.draw(texts([needle, "a", " ", "ab"], 24))
     judge = Judge(block=needle) if blocks else Judge(redact=needle)
     run = played(data, guard, text, data.draw(ruled(HELD, needle)), judge, Play)
