@@ -119,6 +119,11 @@ class StreamedAnswer(Generic[E, P]):
         return self.waiting > self._rules.max_held * max(1, len(self._open))
 
     @property
+    def checking(self) -> bool:
+        """Whether a check is outstanding."""
+        return self._checking > 0
+
+    @property
     def idle(self) -> bool:
         """Whether nothing waits and nobody is asked."""
         return not self._queue and not self._checking

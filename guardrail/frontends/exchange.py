@@ -125,7 +125,8 @@ class Exchange:
                 await self._serve(request)
             except Exception as error:
                 failed = error
-            group.cancel_scope.cancel()
+            if isinstance(self._responder, StreamResponder) and self._responder.asks:
+                group.cancel_scope.cancel()  # which is not for nothing: it describes who does it
         if failed is not None:
             raise failed
 

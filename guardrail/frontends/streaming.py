@@ -100,6 +100,11 @@ class StreamResponder:
         self._complete = False  # the inner app ended its answer
         self._lost = False  # it broke off before anything left
 
+    @property
+    def asks(self) -> bool:
+        """Whether a check runs."""
+        return self._answer.checking
+
     async def body(self, message: Message) -> None:
         """Take one body message."""
         if self._ended:
