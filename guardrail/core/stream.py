@@ -172,6 +172,14 @@ class StreamGuard:
         return bool(self._outstanding)
 
     @property
+    def growing(self) -> bool:
+        """True while all that is held is one redaction that may still go on."""
+        first = last = 0
+        for span in self._spans:
+            first, last = (first if span.start == last else span.start), span.end
+        return bool(self._spans) and first <= self._released and last >= self._judged
+
+    @property
     def closed(self) -> bool:
         """True once no more text can come."""
         return self._closed or self._halted

@@ -86,8 +86,11 @@ class Lane:
         """Let text go, with what is redacted and restored in it."""
         original, at = release.original, self.released
         if release.spans or vault:
-            for edit in vault.answer(Segment(original, (), self.kind, self.last), release.spans):
-                text = json.dumps(edit.text, ensure_ascii=False)[1:-1] if self.quoted else edit.text
+            kind = Kind.TOOL_ARGUMENTS if self.quoted and self.whole else self.kind
+            for edit in vault.answer(Segment(original, (), kind, self.last), release.spans):
+                text = edit.text
+                if self.quoted and not self.whole:
+                    text = json.dumps(text, ensure_ascii=False)[1:-1]
                 self.edits.append(Edit(at + edit.start, at + edit.end, text))
             self.last = (self.last + original)[-_LOOKED_BACK:]
         self.judged.append(original)

@@ -133,7 +133,8 @@ class StreamedAnswer(Generic[E, P]):
     ) -> None:
         """Queue one event and hand its text to the guards; ``finished`` are the choices it ends."""
         places: list[tuple[P, Lane, int]] = []
-        if pieces:
+        live = self._rules.release is ReleaseMode.LIVE
+        if pieces or (live and finished):  # there it is the end that is held
             self._last_came = time.perf_counter()
             self._first_came = self._first_came or self._last_came
         for piece in pieces:
@@ -153,7 +154,7 @@ class StreamedAnswer(Generic[E, P]):
         for choice in finished:
             self.finish(choice)
         ends: Sequence[Lane] = ()
-        if finished and self._rules.release is ReleaseMode.LIVE:
+        if live and finished:
             ends = [lane for lane in self._lanes if lane.choice in finished]
         self._queue.append(_Queued(event, places, choices, ends=ends))
 
@@ -191,7 +192,11 @@ class StreamedAnswer(Generic[E, P]):
                 lanes = [lane for own in self._open.values() for lane in own]
                 self._open.clear()
                 for lane in lanes:
-                    self._obey(lane, lane.guard.close())
+                    if lane.guard.growing:  # what comes behind it could not be told for a part of it
+                        self._halt(lane.choice, self.decision())
+                    else:
+                        self._obey(lane, lane.guard.close())
+                await self._on_ready()
             if not self._checking:
                 return
             await self._wait()
@@ -202,7 +207,7 @@ class StreamedAnswer(Generic[E, P]):
         queue = self._queue
         while queue and self._is_free(queue[0]):
             queued = queue.popleft()
-            if queued.places:
+            if queued.places or queued.ends:
                 self._last_left = time.perf_counter()
                 self._first_left = self._first_left or self._last_left
             if self.halted or any(lane.edits for _, lane, _ in queued.places):

@@ -66,7 +66,7 @@ def thought(text: str, choice: int = 0) -> Bit:
 
 @dataclass
 class Judge:
-    """Blocks on ``BOOM``, redacts each ``SECRET``, flags ``HMM``; fails on ``DOWN``.
+    """Blocks on ``BOOM``, redacts each ``SECRET`` and ``KEY:...``, flags ``HMM``; fails on ``DOWN``.
 
     With ``gated`` each call waits until its gate is opened.
     """
@@ -94,7 +94,7 @@ class Judge:
             return Verdict(policy, "BLK", violation=True)
         spans = tuple(
             (0, Span(max(hit.start() - before, 0), hit.end() - before, "RED"))
-            for hit in re.finditer("SECRET", text)
+            for hit in re.finditer("SECRET|KEY:[a-z]*", text)
             if hit.end() > before
         )
         if spans:
@@ -660,6 +660,20 @@ class TestRoom:
             assert c.judge.texts == ["thirty characters, or so it is"]
             await c.end()
             assert c.untouched()
+
+    async def test_a_redaction_that_outgrows_the_room_ends_its_choice(self):
+        """Else what comes behind it would not be told for a part of it."""
+        async with client(StreamRules(first=None, window=20, overlap=10, max_held=60)) as c:
+            await c.say(Bit("It is "))
+            await c.say(Bit("KEY:"))
+            for _ in range(12):
+                await c.say(Bit("abcdefgh"))
+                with anyio.fail_after(BOUND_S):
+                    await c.answer.room()
+            await c.end()
+            assert c.halts == [0]
+            assert c.text() == "It is "
+            assert not c.answer.full
 
     async def test_a_choice_that_is_halted_makes_room(self):
         async with client(judge=Judge(gated=True)) as c:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any, Self
 
 import regex
+from hypothesis import settings
 
 from guardrail.core.conversation import Segment, Subject, Turn
 from guardrail.core.decision import Decision, Failure, decide
@@ -30,6 +31,7 @@ POLICY = Policy(
     },
 )
 PUT = "[REDACTED:P2]"
+EXAMPLES = settings(max_examples=max(500, settings.default.max_examples))  # more than other properties need
 LABELS = {Action.PASS: "P0", Action.FLAG: "P1", Action.REDACT: "P2", Action.BLOCK: "P3"}
 SENTENCE = re.compile(r"[.!?] |[\n。！？]")  # noqa: RUF001
 GOES_ON = "\u200d\u094d\u0600"  # of the tests' signs those that take what follows into their cluster

@@ -25,12 +25,12 @@ from guardrail.frontends.asgi import Message, Receive, Scope, Send
 from guardrail.frontends.middleware import Settings
 from guardrail.testing import ScriptedClassifier, drive_asgi
 from tests.fakes import DONE
-from tests.promises.play import POLICY, PUT
+from tests.promises.play import EXAMPLES, POLICY, PUT
 from tests.promises.test_stream_promises import texts
 
-NEEDLE = 'Grüße,\t"\\🚀" 4711'  # two, three and four bytes, and what JSON must escape
+NEEDLE = 'Grüße"\\🚀"4711'  # two, three and four bytes, and what JSON must escape
 WRITTEN = [NEEDLE, *(json.dumps(NEEDLE, ensure_ascii=escaped)[1:-1] for escaped in (True, False))]
-PLANTED = texts([NEEDLE, NEEDLE[:7], NEEDLE[7:], "a ", "é", '"', "\\", "\n", "🚀", "well. "], 12)
+PLANTED = texts([NEEDLE, NEEDLE[:7], NEEDLE[7:], "a ", "é", '"', "\n", "🚀", "well. "], 12)
 CUTS = st.lists(st.integers(0, 5000), max_size=30) | st.just(range(5000))  # the last: into single ones
 RULES = st.builds(
     StreamRules,
@@ -98,6 +98,7 @@ def deltas(raw: bytes) -> list[dict[str, Any]]:
     return [json.loads(data)["choices"][0]["delta"] for data in found]
 
 
+@EXAMPLES
 @given(PLANTED, CUTS, CUTS, RULES, st.booleans())
 @example(f"a {NEEDLE} b {NEEDLE}", [3, 9], range(5000), StreamRules(overlap=30), True)
 @example(f"a {NEEDLE} b {NEEDLE}", range(99), range(5000), StreamRules(overlap=30, window=1), False)
@@ -112,6 +113,7 @@ def test_the_text_is_the_same_wherever_the_bytes_are_cut(
 
 
 @pytest.mark.parametrize("escaped", [True, False])
+@EXAMPLES
 @given(PLANTED, CUTS, CUTS, RULES, st.booleans())
 @example(f"a {NEEDLE} b {NEEDLE}", range(999), range(5000), StreamRules(overlap=30), True)
 def test_so_are_tool_arguments_and_they_stay_json(

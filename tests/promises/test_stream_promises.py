@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrail.core.conversation import Segment
@@ -20,7 +20,7 @@ from guardrail.core.policy import Action, FailMode, Strategy
 from guardrail.core.redaction import Span, apply
 from guardrail.core.stream import Check, ReleaseMode, StreamGuard, StreamRules
 from guardrail.core.vault import Vault
-from tests.promises.play import PUT, Judge, Play, Run, decision, failure, without
+from tests.promises.play import EXAMPLES, PUT, Judge, Play, Run, decision, failure, without
 
 Guard = type[StreamGuard]
 P = TypeVar("P", bound=Play)
@@ -217,7 +217,7 @@ PROMISES: tuple[Promise, ...] = (
 
 
 @pytest.mark.parametrize("promise", PROMISES, ids=lambda promise: promise.__name__)
-@settings(max_examples=max(500, settings.default.max_examples))
+@EXAMPLES
 @given(data=st.data())
 def test_it_holds(promise: Promise, data: st.DataObject) -> None:
     promise(StreamGuard, data)
