@@ -12,7 +12,7 @@ from benchmarks.load import Sample
 from benchmarks.mock import CHUNK_CHARS, CHUNKS
 from benchmarks.plan import JUDGE_MS, MEAN_PAUSE_MS, PAUSE_MS, RELEASES, UPSTREAM_MS, Results
 from benchmarks.table import at_most, markdown
-from guardrail.core.stream import StreamRules
+from guardrail.core.release import StreamRules
 
 _HEAD: Final = (
     "per request or stream",

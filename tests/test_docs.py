@@ -14,7 +14,8 @@ from guardrail.core.conversation import Segment
 from guardrail.core.decision import Decision
 from guardrail.core.policy import Action, Stage, Strategy
 from guardrail.core.redaction import Span, apply
-from guardrail.core.stream import Check, Command, Release, StreamGuard, StreamRules
+from guardrail.core.release import Check, Command, Release, StreamRules
+from guardrail.core.stream import StreamGuard
 from guardrail.core.vault import Vault
 from guardrail.frontends import streaming
 

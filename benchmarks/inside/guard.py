@@ -12,7 +12,8 @@ from benchmarks.inside.timing import MB, Effort, least_cpu_s
 from benchmarks.table import at_least, markdown
 from guardrail.core.decision import Decision
 from guardrail.core.policy import Action, Stage
-from guardrail.core.stream import Check, Command, Release, ReleaseMode, Restorer, StreamGuard, StreamRules
+from guardrail.core.release import Check, Command, Release, ReleaseMode, Restorer, StreamRules
+from guardrail.core.stream import StreamGuard
 from guardrail.engine.lanes import sized
 
 _TARGET_MB_S: Final = 50.0

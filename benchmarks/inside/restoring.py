@@ -13,7 +13,7 @@ from benchmarks.table import markdown
 from guardrail.core.conversation import Segment
 from guardrail.core.policy import Strategy
 from guardrail.core.redaction import Span
-from guardrail.core.stream import StreamRules
+from guardrail.core.release import StreamRules
 from guardrail.core.vault import Vault
 
 _PLACEHOLDERS: Final = 10

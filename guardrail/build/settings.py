@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from guardrail.config import Config
 from guardrail.core.policy import Action, Mode, Policy, Stage
-from guardrail.core.stream import ReleaseMode, StreamRules
+from guardrail.core.release import ReleaseMode, StreamRules
 from guardrail.engine.lanes import sized
 from guardrail.errors import ConfigError
 from guardrail.frontends.exchange import Settings

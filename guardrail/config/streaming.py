@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from guardrail.config.model import Model
-from guardrail.core.stream import ReleaseMode
+from guardrail.core.release import ReleaseMode
 
 __all__ = ["StreamingConfig"]
 

@@ -9,22 +9,9 @@ from typing import Final
 
 from guardrail.core.conversation import Address, Kind, Segment
 from guardrail.core.policy import Strategy
-from guardrail.core.views import Leaf, View, folded, json_view, leaves
+from guardrail.core.views import Leaf, View, json_view, leaves
 
-__all__ = [
-    "Edit",
-    "Put",
-    "Redaction",
-    "Span",
-    "View",
-    "apply",
-    "edits",
-    "folded",
-    "json_view",
-    "merge",
-    "redact",
-    "redact_segment",
-]
+__all__ = ["Edit", "Put", "Redaction", "Span", "apply", "edits", "merge", "touching"]
 
 # Of spans that overlap the one that tells least decides: nothing, whether two texts are equal,
 # the text itself to the client alone, some of its characters to the model.
@@ -56,11 +43,6 @@ class Redaction:
     def address(self) -> Address:
         """Where in the body the segment stands."""
         return self.segment.address
-
-    @property
-    def text(self) -> str:
-        """The segment's text with every span replaced."""
-        return redact_segment(self.segment, self.spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +85,14 @@ def merge(spans: Iterable[Span]) -> tuple[Span, ...]:
         elif span.end > span.start:
             merged.append(span)
     return tuple(merged)
+
+
+def touching(spans: Iterable[Span]) -> Iterator[tuple[int, int]]:
+    """From where to where sorted spans reach without a gap, told anew with each of them."""
+    first = last = 0
+    for span in spans:
+        first, last = (first if span.start == last else span.start), span.end
+        yield first, last
 
 
 def edits(segment: Segment, spans: Iterable[Span], put: Put) -> list[Edit]:
@@ -191,13 +181,3 @@ class _Keys:
 
 def _escaped(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)[1:-1]
-
-
-def redact(text: str, spans: Iterable[Span]) -> str:
-    """``text`` with each span replaced by ``[REDACTED:<label>]``."""
-    return redact_segment(Segment(text, ()), spans)
-
-
-def redact_segment(segment: Segment, spans: Iterable[Span]) -> str:
-    """The segment's text with each span replaced by ``[REDACTED:<label>]``."""
-    return apply(segment.text, edits(segment, spans, lambda span, _: f"[REDACTED:{span.label}]"))

@@ -5,9 +5,9 @@ States and rules, before the machine:
 * *held* text is what was pushed and has not left. Its front part may be judged already.
 * At most one ``Check`` is outstanding. While it runs, text goes on arriving and is held; the next check
   covers that too. So the number of checks follows the judge's speed, not the answer's length.
-* The close alone does not wait for it: what it does not cover is judged beside it, from ``overlap``
-  characters before its end, and nothing leaves until both are settled. So the end of an answer waits
-  for one check, not for two.
+* The close alone does not wait for it: what it does not cover is judged beside it, together with as much
+  before that as any check reads again, and nothing leaves until both are settled. So the end of an answer
+  waits for one check, not for two.
 * A check is asked for when ``window`` characters wait unjudged (``first`` beyond the overlap, for the first
   check of all), or at the close. It ends with a sentence, if one ends in the second half of what waits.
 * Text leaves when it was judged *and* lies more than ``overlap`` characters before the end of what
@@ -31,90 +31,18 @@ Always: released + held + dropped = pushed, in code points of the original text.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from typing import Final, NamedTuple, Protocol
+from dataclasses import replace
+from typing import Final
 
 from guardrail.core.decision import Decision
 from guardrail.core.graphemes import boundary, window_end
 from guardrail.core.policy import Action
-from guardrail.core.redaction import Span, merge, redact
+from guardrail.core.redaction import Span, merge, touching
+from guardrail.core.release import Check, Command, Halt, Release, ReleaseMode, Restorer, StreamRules
 
-__all__ = ["Check", "Command", "Halt", "Release", "ReleaseMode", "Restorer", "StreamGuard", "StreamRules"]
+__all__ = ["StreamGuard"]
 
 _NEVER: Final = 1 << 62
-# White space, and the scripts that are written without it (Thai to Myanmar, Khmer, Chinese, Japanese).
-_BREAK: Final = re.compile("[\\s\u0e00-\u109f\u1780-\u17ff\u2e80-\uabff\uf900-\ufaff\U00020000-\U0003ffff]")
-
-
-class ReleaseMode(StrEnum):
-    """When text leaves: judged as a whole, judged in windows, or at once."""
-
-    WHOLE = "whole"
-    WINDOW = "window"
-    LIVE = "live"
-
-
-@dataclass(frozen=True, slots=True)
-class StreamRules:
-    """How text is held; sizes in code points.
-
-    ``unbroken`` is how long a run of characters at the end is held; ``openings`` are words with how much
-    is held behind each. ``first`` is how much text beyond the overlap asks for the first check; None: a
-    window like any other. ``max_held``, of one choice: past it, who drives its guards stops reading.
-    """
-
-    release: ReleaseMode = ReleaseMode.WINDOW
-    window: int = 400
-    overlap: int = 120
-    first: int | None = 40
-    unbroken: int = 0
-    openings: tuple[tuple[str, int], ...] = ()
-    final_check: bool = False
-    max_held: int = 16_384
-
-
-class Restorer(Protocol):
-    """Knows placeholders; ``guardrail.core.vault.Vault`` is one."""
-
-    def open_at(self, text: str) -> int:
-        """Where one that is not complete yet may begin at the text's end; its length if nowhere."""
-        ...
-
-
-class Check(NamedTuple):
-    """Judge ``text`` and call ``settle``. ``preceding`` is context only.
-
-    ``start`` is where the text begins, in code points from the channel's start.
-    """
-
-    text: str
-    preceding: str
-    start: int = 0
-
-
-class Release(NamedTuple):
-    """``original`` may leave; ``spans`` (relative to it) are to be replaced first."""
-
-    original: str
-    spans: tuple[Span, ...]
-
-    @property
-    def text(self) -> str:
-        """What leaves: the original with its spans replaced."""
-        return redact(self.original, self.spans) if self.spans else self.original
-
-
-@dataclass(frozen=True, slots=True)
-class Halt:
-    """Nothing more leaves. ``dropped`` counts the characters that were held."""
-
-    decision: Decision
-    dropped: int
-
-
-Command = Check | Release | Halt
 _NOTHING: Final[list[Command]] = []
 
 
@@ -174,10 +102,9 @@ class StreamGuard:
     @property
     def growing(self) -> bool:
         """True while all that is held is one redaction that may still go on."""
-        first = last = 0
-        for span in self._spans:
-            first, last = (first if span.start == last else span.start), span.end
-        return bool(self._spans) and first <= self._released and last >= self._judged
+        return any(
+            first <= self._released and last >= self._judged for first, last in touching(self._spans)
+        )
 
     @property
     def closed(self) -> bool:
@@ -323,18 +250,9 @@ class StreamGuard:
         return limit
 
     def _tail(self, end: int) -> int:
-        """How much of what ends there is read again with what follows: the overlap, or what may grow."""
+        """How much of what ends there is read again with what follows."""
         rules = self._rules
-        tail = rules.overlap
-        if rules.unbroken:
-            read = self._slice(end - rules.unbroken, end)
-            run = _BREAK.search(read[::-1])
-            tail = max(tail, run.start() if run is not None else len(read))
-        for opening, size in rules.openings:
-            read = self._slice(end - size, end)
-            if opening in read:
-                tail = max(tail, len(read) - read.find(opening))
-        return tail
+        return rules.tail(self._slice(end - rules.reach, end)) if rules.reach else rules.overlap
 
     @property
     def _all_judged(self) -> bool:
@@ -343,9 +261,7 @@ class StreamGuard:
 
     def _uncut(self, limit: int) -> int:
         """``limit``, or the start of what it cuts in two."""
-        first = last = 0  # of spans that touch: a long match may come in several
-        for span in self._spans:
-            first, last = (first if span.start == last else span.start), span.end
+        for first, last in touching(self._spans):
             if first < limit < last:
                 limit = first
                 break

@@ -14,7 +14,8 @@ from typing import Final, Protocol
 
 from guardrail.core.conversation import Kind, Segment
 from guardrail.core.redaction import Edit
-from guardrail.core.stream import Release, StreamGuard, StreamRules
+from guardrail.core.release import Release, StreamRules
+from guardrail.core.stream import StreamGuard
 from guardrail.core.vault import Vault
 from guardrail.detectors import DETECTORS, REACH
 

@@ -24,7 +24,8 @@ from guardrail.core.conversation import Conversation, Kind, Segment, Subject, Tu
 from guardrail.core.decision import Decision
 from guardrail.core.policy import Action, Stage
 from guardrail.core.record import Held
-from guardrail.core.stream import Check, Command, Release, ReleaseMode, StreamGuard, StreamRules
+from guardrail.core.release import Check, Command, Release, ReleaseMode, StreamRules
+from guardrail.core.stream import StreamGuard
 from guardrail.core.vault import Vault
 from guardrail.engine.check import GuardrailEngine
 from guardrail.engine.lanes import Lane, Piece

@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup
 from guardrail.core.conversation import Kind, Segment, Turn
 from guardrail.core.decision import Decision
 from guardrail.core.policy import Action, Stage
-from guardrail.core.stream import StreamRules
+from guardrail.core.release import StreamRules
 from guardrail.engine.check import GuardrailEngine, new_decision_id
 from guardrail.engine.history import Chat
 from guardrail.engine.lanes import sized

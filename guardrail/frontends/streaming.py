@@ -28,7 +28,7 @@ from anyio.abc import TaskGroup
 from guardrail.core.conversation import Kind
 from guardrail.core.decision import Decision
 from guardrail.core.history import Delivered
-from guardrail.core.stream import StreamRules
+from guardrail.core.release import StreamRules
 from guardrail.engine.check import GuardrailEngine
 from guardrail.engine.history import Chat, failed
 from guardrail.engine.streams import Ready, StreamedAnswer
@@ -74,6 +74,7 @@ class StreamResponder:
         self._refusal = refusal
         self._group = group
         self._decoder = SseDecoder()
+        self._reader = dialect.reader()
         self._lock = anyio.Lock(fast_acquire=True)
         self._answer: StreamedAnswer[StreamEvent, Delta] = StreamedAnswer(
             engine,
@@ -109,7 +110,7 @@ class StreamResponder:
         """Take one body message."""
         if self._ended:
             return
-        for read in self._dialect.read_events(self._decoder.feed(message.get("body", b""))):
+        for read in self._reader.read(self._decoder.feed(message.get("body", b""))):
             self._take(read)
             if self._answer.full:  # one message may bring far more text than may be held
                 await self._answer.room()

@@ -11,7 +11,7 @@ from guardrail.core.decision import Decision
 from guardrail.wire.replies import Refusal, Reply
 from guardrail.wire.sse import Event
 
-__all__ = ["Choice", "Delta", "Dialect", "GuardedRequest", "StreamEvent"]
+__all__ = ["Choice", "Delta", "Dialect", "EventReader", "GuardedRequest", "StreamEvent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,18 @@ class StreamEvent(NamedTuple):
     parts: Sequence[Event] = ()
 
 
+class EventReader(Protocol):
+    """Reads the events of one stream, in their order."""
+
+    def read(self, events: Sequence[Event]) -> Iterator[StreamEvent]:
+        """As a dialect's ``read_event``, with runs of events that add to one channel read as one (``parts``).
+
+        Such events come by the dozen in one read of a fast stream. Raises ``UnreadableResponse`` where
+        ``read_event`` would, after the events before.
+        """
+        ...
+
+
 class Dialect(Protocol):
     """One API. Pure: bytes in, values or bytes out."""
 
@@ -111,12 +123,8 @@ class Dialect(Protocol):
         """Raises ``UnreadableResponse``."""
         ...
 
-    def read_events(self, events: Sequence[Event]) -> Iterator[StreamEvent]:
-        """As ``read_event``, with runs of events that add to one channel read as one (``parts``).
-
-        Such events come by the dozen in one read of a fast stream. Raises ``UnreadableResponse`` where
-        ``read_event`` would, after the events before.
-        """
+    def reader(self) -> EventReader:
+        """A new one for each stream: it may learn from the events that it reads."""
         ...
 
     def edit_event(self, event: Event, texts: Mapping[Address, str], dropped: Sequence[int]) -> bytes:

@@ -16,6 +16,8 @@ __all__ = ["Event", "SseDecoder", "encode", "replace"]
 
 MAX_EVENT_BYTES: Final = 8 * 1024 * 1024
 
+_LF: Final = 10  # a number is found in bytes sooner than a string of one byte
+_CR: Final = 13
 _BLANK: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r(?!\n)|\r\n\n|\n\r\n|\n\r(?!\n)|\r\r\n")
 _LINE: Final = re.compile(rb"\r\n|\n|\r")
 _LINE_AND_END: Final = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|\Z)")
@@ -42,16 +44,20 @@ class SseDecoder:
         buffer = self._buffer + chunk if self._buffer else chunk
         if len(self._buffer) > MAX_EVENT_BYTES:
             raise UnreadableResponse("the upstream sent an event without an end")
-        if b"\r" not in buffer:
+        if _CR not in buffer:
+            lines = buffer.split(b"\n")  # one byte is found far sooner than two
+            if len(lines) % 2 and not any(lines[1::2]):  # each event is one line, as nearly always
+                self._buffer = lines.pop()
+                return [_event(line, b"\n\n") for line in lines[::2]]
             *blocks, self._buffer = buffer.split(b"\n\n")
-            return [_event(block, b"\n\n", b"\n" not in block) for block in blocks]
+            return [_event(block, b"\n\n") for block in blocks]
         events: list[Event] = []
         position = 0
         # A CR at the very end may be half of a CRLF: wait for the next byte before deciding.
         limit = len(buffer) - 1 if buffer.endswith(b"\r") else len(buffer)
         for blank in _BLANK.finditer(buffer, 0, limit):
             block = buffer[position : blank.start()]
-            events.append(_event(block, blank[0], not (b"\n" in block or b"\r" in block)))
+            events.append(_event(block, blank[0]))
             position = blank.end()
         self._buffer = buffer[position:]
         return events
@@ -59,11 +65,11 @@ class SseDecoder:
     def flush(self) -> Event | None:
         """What is left at the end of the stream, as an event; None when nothing is."""
         rest, self._buffer = self._buffer, b""
-        return _event(rest, b"", False) if rest else None
+        return _event(rest, b"") if rest else None
 
 
-def _event(block: bytes, end: bytes, one_line: bool) -> Event:
-    if one_line and block.startswith(b"data: "):
+def _event(block: bytes, end: bytes) -> Event:
+    if block.startswith(b"data: ") and _LF not in block and _CR not in block:
         return Event(block + end, block[6:])
     data: list[bytes] = []
     for line in _LINE.split(block):

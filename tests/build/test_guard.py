@@ -20,6 +20,7 @@ from guardrail.config import Config, load_config
 from guardrail.core.conversation import Conversation, Segment, Turn
 from guardrail.core.decision import Decision
 from guardrail.core.policy import Action, Effort
+from guardrail.core.redaction import Span
 from guardrail.errors import ConfigError, PolicyError
 from guardrail.frontends.asgi import ASGIApp, Message
 from guardrail.testing import drive_asgi
@@ -311,7 +312,7 @@ class TestJudge:
             decision = await decide(guard.engine, "Write to kim@example.com")
             await guard.aclose()
             assert len(judge.seen) == 1
-        assert [r.text for r in decision.redactions] == ["Write to [REDACTED:HIDE]"]
+        assert [r.spans for r in decision.redactions] == [(Span(9, 24, "HIDE", "email"),)]
 
     async def test_the_probe_asks_whether_it_is_there(self, write: Write):
         with FakeJudge() as judge:

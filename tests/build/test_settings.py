@@ -9,7 +9,7 @@ import pytest
 from guardrail.build.settings import settings_of
 from guardrail.config import Config
 from guardrail.core.policy import Action, LabelRule, Mode, Policy, Stage
-from guardrail.core.stream import ReleaseMode, StreamRules
+from guardrail.core.release import ReleaseMode, StreamRules
 from guardrail.errors import ConfigError
 from guardrail.frontends.exchange import Settings
 from guardrail.wire.replies import Refusal

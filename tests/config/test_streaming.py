@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from guardrail.config.streaming import StreamingConfig
-from guardrail.core.stream import ReleaseMode, StreamRules
+from guardrail.core.release import ReleaseMode, StreamRules
 
 
 def test_the_defaults_are_those_of_the_rules():

@@ -18,6 +18,7 @@ from guardrail.core.verdict import Usage, Verdict
 from guardrail.engine.cascade import Cascade, WithEffort
 from guardrail.errors import ClassifierError, ClassifierUnavailable, FailureCode
 from guardrail.testing import ScriptedClassifier
+from tests.marked import marked
 
 LABELS = {
     "SAFE": LabelRule("SAFE", violation=False),
@@ -66,7 +67,7 @@ async def ask(verdict: Verdict, *spans: Span) -> Verdict:
 def leaves(verdict: Verdict) -> str:
     """The text as it leaves after this verdict."""
     decision = decide(SUBJECT, [verdict])
-    return decision.redactions[0].text if decision.redactions else TEXT
+    return marked(TEXT, decision.redactions[0].spans) if decision.redactions else TEXT
 
 
 class TestClassify:

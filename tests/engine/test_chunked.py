@@ -25,6 +25,7 @@ from guardrail.errors import (
 )
 from guardrail.testing import ScriptedClassifier
 from tests.fakes import FakeServer, Say, Seen, completion
+from tests.marked import marked
 
 pytestmark = pytest.mark.anyio
 
@@ -128,7 +129,7 @@ async def test_redactions_stand_where_they_were_found():
     verdict = await chunked(judge).classify(POLICY, made)
     calls = len(judge.asked)
     assert verdict.usage == Usage(9 * calls, calls, 4 * calls, 0.5 * calls)
-    texts = [redaction.text for redaction in decide(made, [verdict]).redactions]
+    texts = [marked(r.segment.text, r.spans) for r in decide(made, [verdict]).redactions]
     assert texts[0].startswith("my card [REDACTED:P2]. These")
     cut = next(list(s.segments) for _, s in judge.asked if "mail" in s.text)
     start = made.turns[1].segments[0].text.rindex(cut[-1].text)

@@ -22,7 +22,7 @@ from guardrail.backends.memory_cache import MemoryHistory
 from guardrail.core.conversation import Address, Subject, chain
 from guardrail.core.history import Remembered
 from guardrail.core.policy import Action, FailMode, LabelRule, Mode, Policy, Stage
-from guardrail.core.stream import StreamRules
+from guardrail.core.release import StreamRules
 from guardrail.core.verdict import Verdict
 from guardrail.engine.fail_rules import FailRules
 from guardrail.errors import ClassifierUnavailable
@@ -31,6 +31,7 @@ from guardrail.frontends.middleware import Settings
 from guardrail.testing import MemorySink, drive_asgi
 from guardrail.wire.replies import Refusal
 from tests.fakes import DONE, chunk, completion
+from tests.marked import marked
 
 LABELS = {
     "OK": LabelRule("OK", violation=False),
@@ -374,7 +375,8 @@ class TestAChat:
         assert house.judge.new() == []
         assert house.upstream.got[-1] == [user("my [REDACTED:HIDE]")]
         assert headers[b"x-guardrail-decision"] == b"redact"
-        assert house.sink.records[-2].decision.redactions[0].text == "my [REDACTED:HIDE]"
+        redaction = house.sink.records[-2].decision.redactions[0]
+        assert marked(redaction.segment.text, redaction.spans) == "my [REDACTED:HIDE]"
 
 
 def talked() -> list[Said]:

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from guardrail.core.conversation import Kind, Segment
 from guardrail.core.policy import Strategy
-from guardrail.core.redaction import Span, apply, merge, redact
-from guardrail.core.stream import Release, StreamGuard, StreamRules
+from guardrail.core.redaction import Span, apply, merge
+from guardrail.core.release import Release, StreamRules
+from guardrail.core.stream import StreamGuard
 from guardrail.core.vault import Vault
 from guardrail.detectors import DETECTORS, REACH
 from guardrail.engine.lanes import Lane, sized
+from tests.marked import marked
 
 RULES = StreamRules()
 
@@ -45,9 +47,9 @@ TEXT = st.text("ab🙂 ", max_size=30)
 
 
 @given(TEXT, st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30))), st.data())
-def test_however_released_and_cut_the_same_text_leaves(text, marked, data):
+def test_however_released_and_cut_the_same_text_leaves(text, hits, data):
     spans = merge(
-        Span(min(a, b), min(max(a, b), len(text)), "P2") for a, b in marked if min(a, b) < len(text)
+        Span(min(a, b), min(max(a, b), len(text)), "P2") for a, b in hits if min(a, b) < len(text)
     )
     ends = sorted({0, len(text), *data.draw(st.lists(st.integers(0, len(text))))})
     ends = [end for end in ends if not any(s.start < end < s.end for s in spans)]
@@ -57,7 +59,7 @@ def test_however_released_and_cut_the_same_text_leaves(text, marked, data):
         own.release(Release(text[start:end], tuple(inside)), Vault(b"key"))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)))))
     pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-    assert "".join(left(own, pieces)) == redact(text, spans)
+    assert "".join(left(own, pieces)) == marked(text, spans)
     assert own.released == len(text)
     assert "".join(own.judged) == text
     assert not own.edits

@@ -18,7 +18,7 @@ from guardrail.core.conversation import Conversation, Kind, Segment, Subject, Tu
 from guardrail.core.decision import Decision, Failure
 from guardrail.core.policy import Action, FailMode, LabelRule, Mode, Policy, Stage
 from guardrail.core.redaction import Span
-from guardrail.core.stream import ReleaseMode, StreamRules
+from guardrail.core.release import ReleaseMode, StreamRules
 from guardrail.core.vault import Vault
 from guardrail.core.verdict import Verdict
 from guardrail.engine.check import GuardrailEngine

@@ -16,7 +16,7 @@ from guardrail import GuardrailEngine, GuardrailMiddleware
 from guardrail.backends.forward import HttpForwarder
 from guardrail.core.conversation import Subject
 from guardrail.core.policy import Action, FailMode, LabelRule, Policy, Stage
-from guardrail.core.stream import ReleaseMode, StreamRules
+from guardrail.core.release import ReleaseMode, StreamRules
 from guardrail.core.verdict import Verdict
 from guardrail.engine.fail_rules import FailRules
 from guardrail.errors import ClassifierUnavailable, UpstreamLost

@@ -15,10 +15,12 @@ from guardrail.core.decision import Decision, Failure, decide
 from guardrail.core.graphemes import boundary
 from guardrail.core.policy import Action, FailMode, LabelRule, Policy, Stage
 from guardrail.core.redaction import Span, apply
-from guardrail.core.stream import Check, Command, Halt, Release, ReleaseMode, StreamGuard, StreamRules
+from guardrail.core.release import Check, Command, Halt, Release, ReleaseMode, StreamRules
+from guardrail.core.stream import StreamGuard
 from guardrail.core.vault import Vault
 from guardrail.core.verdict import Verdict
 from guardrail.errors import FailureCode
+from tests.marked import marked
 
 POLICY = Policy(
     "p",
@@ -150,7 +152,7 @@ class Play:
             segment = Segment(release.original, (), preceding=self.preceding + self.original)
             self.answer += apply(release.original, self.vault.answer(segment, release.spans))
         self.original += release.original
-        self.out += release.text
+        self.out += marked(*release)
 
 
 class Run(Play):
@@ -285,11 +287,14 @@ class Run(Play):
 
     def _redacted(self, release: Release, start: int, end: int) -> None:
         """What was found, all of it, nothing else, and none of it in two."""
-        found = {at for span in self.spans for at in range(span.start, span.end)}
+        found = self._found()
         put = {at for span in release.spans for at in range(start + span.start, start + span.end)}
         assert put == {at for at in found if start <= at < end}
         assert not {end - 1, end} <= found, "a redaction was cut"
         assert all(one.end <= other.start for one, other in pairwise(release.spans))
+
+    def _found(self) -> set[int]:
+        return {at for span in self.spans for at in range(span.start, span.end)}
 
     def _hold(self) -> None:
         guard, arrived, left = self.guard, len(self.pushed), len(self.original)
@@ -301,6 +306,8 @@ class Run(Play):
         if self.waiting or self.closing or self.halt or self.rules.release is ReleaseMode.WHOLE:
             return
         assert arrived < self.due(), "a check that is due is out"
+        found, unread = self._found(), range(left, self.covered)
+        assert guard.growing == (bool(unread) and found.issuperset(unread))
         if not self.spans and not self.vault and self.pushed.isascii() and "\r" not in self.pushed:
             least = arrived if self.live else self.covered - self.tail(self.covered)
             assert left >= least, "what may leave has left"

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from guardrail import GuardrailEngine, GuardrailMiddleware
 from guardrail.core.policy import Policy, Stage
-from guardrail.core.stream import ReleaseMode, StreamRules
+from guardrail.core.release import ReleaseMode, StreamRules
 from guardrail.core.verdict import Verdict
 from guardrail.frontends.asgi import Message, Receive, Scope, Send
 from guardrail.frontends.middleware import Settings

@@ -1,7 +1,8 @@
 """The promises can fail: a guard that is broken on purpose breaks the promise named beside it.
 
-A mutation is a piece of ``guardrail/core/stream.py`` and what is put in its place. The piece must stand
-there exactly once: where the source changes, the mutation is to follow.
+A mutation is a piece of the guard's source (``stream.py`` of ``guardrail/core``, and what it asks of
+``release.py`` and ``redaction.py`` there) and what is put in its place. The piece must stand there exactly
+once: where the source changes, the mutation is to follow.
 """
 
 from __future__ import annotations
@@ -14,11 +15,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from guardrail.core import stream
+from guardrail.core import redaction, release, stream
+from guardrail.core.release import StreamRules
+from guardrail.core.stream import StreamGuard
 from tests.promises import test_stream_promises as promises
 from tests.promises.test_stream_promises import Guard, Promise
 
-SOURCE = Path(stream.__file__).read_text(encoding="utf-8")
+SOURCES = {
+    module: Path(module.__file__).read_text(encoding="utf-8") for module in (stream, release, redaction)
+}
 PASSES = promises.all_of_a_text_that_passes_leaves
 WHIMS = promises.whatever_the_judge_says_the_steps_are_right
 REDACTS = promises.a_needle_to_be_redacted_never_leaves
@@ -105,8 +110,8 @@ MUTATIONS = [
     ),
     Mutation(
         "unbroken runs are ignored",
-        "if rules.unbroken:",
-        "if not rules.unbroken:",
+        "if self.unbroken:",
+        "if not self.unbroken:",
         OUTSIDE,
     ),
     Mutation(
@@ -231,8 +236,8 @@ MUTATIONS = [
     ),
     Mutation(
         "redactions that touch are parted",
-        "(first if span.start == last else span.start)",
-        "span.start",
+        "(first if span.start == last else span.start), span.end\n        yield",
+        "span.start, span.end\n        yield",
         REDACTS,
     ),
     Mutation(
@@ -285,7 +290,7 @@ MUTATIONS = [
     ),
     Mutation(
         "what stands behind an opening is not held",
-        "for opening, size in rules.openings:",
+        "for opening, size in self.openings:",
         "for opening, size in ():",
         OUTSIDE,
     ),
@@ -313,16 +318,20 @@ MUTATIONS = [
         "len(text) == boundary",
         PASSES,
     ),
+    Mutation(
+        "a redaction that is over counts as one that may go on",
+        "first <= self._released and last >= self._judged",
+        "first <= self._released",
+        WHIMS,
+    ),
 ]
 
 
-def compiled(source: str) -> Guard:
-    """The guard of another source. It speaks with the same words as the real one."""
-    module = ModuleType(stream.__name__)
-    exec(compile(source, "mutant", "exec"), module.__dict__)
-    for name in ("Check", "Halt", "Release", "ReleaseMode", "StreamRules"):
-        setattr(module, name, getattr(stream, name))
-    return module.StreamGuard
+def compiled(module: ModuleType, source: str) -> ModuleType:
+    """The module, of another source."""
+    made = ModuleType(module.__name__)
+    exec(compile(source, "mutant", "exec"), made.__dict__)
+    return made
 
 
 def hold(promise: Promise, guard: Guard, examples: int) -> None:
@@ -346,12 +355,21 @@ def hold(promise: Promise, guard: Guard, examples: int) -> None:
 
 @pytest.mark.parametrize("promise", promises.PROMISES, ids=lambda promise: promise.__name__)
 def test_the_source_as_it_is_holds(promise: Promise) -> None:
-    hold(promise, compiled(SOURCE), 100)
+    hold(promise, compiled(stream, SOURCES[stream]).StreamGuard, 100)
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
-def test_a_broken_guard_is_found_out(mutation: Mutation) -> None:
-    assert SOURCE.count(mutation.before) == 1, "the mutation does not fit the source"
-    mutant = compiled(SOURCE.replace(mutation.before, mutation.after))
+def test_a_broken_guard_is_found_out(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {module: source.count(mutation.before) for module, source in SOURCES.items()}
+    assert sum(counts.values()) == 1, "the mutation does not fit the source"
+    broken = next(module for module, count in counts.items() if count)
+    mutant = compiled(broken, SOURCES[broken].replace(mutation.before, mutation.after))
+    guard: Guard = StreamGuard
+    if broken is stream:
+        guard = mutant.StreamGuard
+    elif broken is release:
+        monkeypatch.setattr(StreamRules, "tail", mutant.StreamRules.tail)
+    else:
+        monkeypatch.setattr(stream, "touching", mutant.touching)
     with pytest.raises(AssertionError):
-        hold(mutation.breaks, mutant, 3000)
+        hold(mutation.breaks, guard, 3000)

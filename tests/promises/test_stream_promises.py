@@ -18,7 +18,8 @@ from guardrail.core.conversation import Segment
 from guardrail.core.decision import Decision
 from guardrail.core.policy import Action, FailMode, Strategy
 from guardrail.core.redaction import Span, apply
-from guardrail.core.stream import Check, ReleaseMode, StreamGuard, StreamRules
+from guardrail.core.release import Check, ReleaseMode, StreamRules
+from guardrail.core.stream import StreamGuard
 from guardrail.core.vault import Vault
 from tests.promises.play import EXAMPLES, PUT, Judge, Play, Run, decision, failure, without
 
