@@ -65,6 +65,7 @@ class _FrontMatter(_Strict):
     phrases: dict[str, list[str]] = {}
     prefilter: list[str] = []
     cache_ttl_s: Annotated[float, Field(ge=0)] | None = None
+    covers: list[str] | dict[str, list[str]] = {}
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -187,6 +188,7 @@ def _policy(matter: _FrontMatter, body: str) -> Policy:
         phrases=_phrases(matter.phrases),
         prefilter=frozenset(matter.prefilter),
         cache_ttl_s=matter.cache_ttl_s,
+        covers=_covers(matter.covers, labels),
     )
 
 
@@ -199,6 +201,13 @@ def _phrases(listed: dict[str, list[str]]) -> dict[str, str]:
                     f"phrases: {pattern!r} stands under {labels[pattern]} and {label}; remove one"
                 )
     return labels
+
+
+def _covers(listed: list[str] | dict[str, list[str]], labels: dict[str, LabelRule]) -> dict[str, list[str]]:
+    """A list holds for every label that is a violation."""
+    if isinstance(listed, dict):
+        return listed
+    return {name: listed for name, rule in labels.items() if rule.violation} if listed else {}
 
 
 def _plain(policy_id: str, body: str) -> Policy:

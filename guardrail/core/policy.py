@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Final
@@ -12,6 +12,7 @@ from typing import Final
 from guardrail.errors import PolicyError
 
 __all__ = [
+    "CATEGORIES",
     "Action",
     "AnswerForm",
     "Effort",
@@ -27,6 +28,12 @@ __all__ = [
 _ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 JUDGE_REFUSAL: Final = "judge-refusal"
+CATEGORIES: Final = (
+    "harassment", "harassment/threatening", "hate", "hate/threatening", "illicit", "illicit/violent",
+    "self-harm", "self-harm/instructions", "self-harm/intent", "sexual", "sexual/minors", "violence",
+    "violence/graphic",
+)  # fmt: skip
+"""OpenAI's moderation categories, as in ``openai.types.moderation.Categories`` (openai-python 2.54)."""
 
 
 class Stage(StrEnum):
@@ -115,7 +122,8 @@ class Policy:
     ``body`` is the whole system message, byte for byte. ``detectors`` and ``phrases`` map the name
     of a detector, and an RE2 pattern, to the label that a hit stands for. A hit of a detector in
     ``prefilter``, which must block, does so without the judge. ``cache_ttl_s``: how long its verdicts
-    are remembered, in seconds (None: as the cache is configured; 0: not at all). Raises ``PolicyError``.
+    are remembered, in seconds (None: as the cache is configured; 0: not at all). ``covers`` maps a label
+    to the ``CATEGORIES`` that a text under it falls into. Raises ``PolicyError``.
     """
 
     id: str
@@ -131,10 +139,11 @@ class Policy:
     phrases: Mapping[str, str] = field(default_factory=dict)
     prefilter: frozenset[str] = frozenset()
     cache_ttl_s: float | None = None
+    covers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     revision: str = field(init=False)
 
     def __post_init__(self) -> None:
-        for law in (_law_id, _law_body, _law_labels, _law_strategies, _law_hits):
+        for law in (_law_id, _law_body, _law_labels, _law_strategies, _law_hits, _law_covers):
             law(self)
         revision = hashlib.sha256(self.body.encode()).hexdigest()
         object.__setattr__(self, "revision", revision)
@@ -231,6 +240,21 @@ def _law_hits(policy: Policy) -> None:
                 f"policy {policy.id}: prefilter: {name!r} does not block, so the judge must read the rest; "
                 "remove it"
             )
+
+
+def _law_covers(policy: Policy) -> None:
+    for label, categories in policy.covers.items():
+        rule = policy.labels.get(label)
+        if rule is None or not rule.violation:
+            raise PolicyError(
+                f"policy {policy.id}: covers: {label!r} is no declared label with violation: true"
+            )
+        for category in categories:
+            if category not in CATEGORIES:
+                raise PolicyError(
+                    f"policy {policy.id}: covers: {category!r} is no category of OpenAI's; "
+                    f"take one of {', '.join(CATEGORIES)}"
+                )
 
 
 class PolicySet:

@@ -13,9 +13,8 @@ that ends it waits for the last check, so that a client never takes an answer fo
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic
 
 import anyio
 from anyio.abc import TaskGroup
@@ -28,37 +27,11 @@ from guardrail.core.release import Check, Command, Release, ReleaseMode, StreamR
 from guardrail.core.stream import StreamGuard
 from guardrail.core.vault import Vault
 from guardrail.engine.check import GuardrailEngine
-from guardrail.engine.lanes import Lane, Piece
+from guardrail.engine.lanes import Lane
+from guardrail.engine.outbox import E, Outbox, P
 from guardrail.engine.tally import Tally
 
-__all__ = ["Ready", "StreamedAnswer"]
-
-E = TypeVar("E")
-P = TypeVar("P", bound="Piece")
-
-
-class Ready(NamedTuple, Generic[E, P]):
-    """What may leave next: an event, or (``event`` is None) the end of the choice ``halted``.
-
-    ``texts`` holds each piece that was changed with its new text, ``dropped`` the choices of the
-    event that were halted before.
-    """
-
-    event: E | None
-    texts: list[tuple[P, str]]
-    dropped: tuple[int, ...]
-    halted: int = -1
-
-
-_UNCHANGED: Final[list[Any]] = []
-
-
-class _Queued(NamedTuple, Generic[E, P]):
-    event: E | None
-    places: list[tuple[P, Lane, int]]  # each piece, its lane, and where in the lane it starts
-    choices: Sequence[int]
-    halted: int = -1
-    ends: Sequence[Lane] = ()  # those that must be judged to their end before it leaves
+__all__ = ["StreamedAnswer"]
 
 
 class StreamedAnswer(Generic[E, P]):
@@ -91,28 +64,21 @@ class StreamedAnswer(Generic[E, P]):
         self._group = group
         self._decision_id = decision_id
         self._on_ready = on_ready
-        self._split = split
         self._structured = structured
         self._lanes: list[Lane] = []
         self._open: dict[int, list[Lane]] = {}  # by choice, the lanes that may get more text:
         self._open_whole: dict[int, list[Lane]] = {}  # a stream may have very many that are closed
-        self._calls: dict[int, list[Lane]] = {}  # by choice, its whole lanes that may be unjudged
         self._latest: dict[tuple[int, str], Lane] = {}
         self._current: dict[int, Lane] = {}
-        self._queue: deque[_Queued[E, P]] = deque()
         self._waiter: anyio.Event | None = None
         self._tally = Tally(engine.on_unreadable, decision_id)
         self._checking = 0
         self._first_came = self._last_came = 0.0  # when text arrived, in seconds of a monotonic clock
-        self._first_left = self._last_left = 0.0
         self.waiting = 0
         self.checks = 0
         self.halted: dict[int, Decision] = {}
-
-    @property
-    def leaves(self) -> bool:
-        """Whether the next event may leave."""
-        return bool(self._queue) and self._is_free(self._queue[0])
+        self.outbox: Outbox[E, P] = Outbox(self.halted, split)
+        """What may leave is taken out of it."""
 
     @property
     def full(self) -> bool:
@@ -127,7 +93,7 @@ class StreamedAnswer(Generic[E, P]):
     @property
     def idle(self) -> bool:
         """Whether nothing waits and nobody is asked."""
-        return not self._queue and not self._checking
+        return not self.outbox and not self._checking
 
     def push(
         self, event: E, pieces: Sequence[P], choices: Sequence[int], finished: Sequence[int] = ()
@@ -157,7 +123,7 @@ class StreamedAnswer(Generic[E, P]):
         ends: Sequence[Lane] = ()
         if live and finished:
             ends = [lane for lane in self._lanes if lane.choice in finished]
-        self._queue.append(_Queued(event, places, choices, ends=ends))
+        self.outbox.put(event, places, choices, ends)
 
     def unreadable(self, choice: int, paths: Sequence[str]) -> None:
         """Note parts of an event that nobody can read; they block where the engine says so."""
@@ -202,63 +168,6 @@ class StreamedAnswer(Generic[E, P]):
                 return
             await self._wait()
 
-    def ready(self) -> list[Ready[E, P]]:
-        """Take what may leave, in order."""
-        out: list[Ready[E, P]] = []
-        queue = self._queue
-        while queue and self._is_free(queue[0]):
-            queued = queue.popleft()
-            if queued.places or queued.ends:
-                self._last_left = time.perf_counter()
-                self._first_left = self._first_left or self._last_left
-            if self.halted or any(lane.edits for _, lane, _ in queued.places):
-                out += [self._changed(one) for one in self._one_by_one(queued)]
-            else:
-                out.append(Ready(queued.event, _UNCHANGED, (), queued.halted))
-        return out
-
-    def _is_free(self, queued: _Queued[E, P]) -> bool:
-        """Whether nothing keeps the event back any more."""
-        for piece, lane, start in queued.places:
-            if piece.choice in self.halted:
-                continue
-            if not lane.is_free(piece, start) or (lane.whole and not self._calls_judged(piece.choice)):
-                return False
-        return not queued.ends or all(
-            lane.guard.finished or lane.choice in self.halted for lane in queued.ends
-        )
-
-    def _calls_judged(self, choice: int) -> bool:
-        """Whether all whole lanes of a choice are: the end of one may stand behind a part of another."""
-        lanes = self._calls[choice]
-        while lanes and lanes[-1].guard.finished:
-            lanes.pop()
-        return not lanes
-
-    def _changed(self, queued: _Queued[E, P]) -> Ready[E, P]:
-        """One event without what was halted, and with what was redacted."""
-        texts = [
-            (piece, text)
-            for piece, lane, start in queued.places
-            if lane.edits
-            and piece.choice not in self.halted
-            and (text := lane.leave(piece.text, start)) != piece.text
-        ]
-        dropped = tuple([choice for choice in queued.choices if choice in self.halted])
-        return Ready(queued.event, texts, dropped, queued.halted)
-
-    def _one_by_one(self, queued: _Queued[E, P]) -> Iterator[_Queued[E, P]]:
-        """The events that were queued as one: a change touches them one by one."""
-        parts = self._split(queued.event) if queued.event is not None else ()
-        if not parts:
-            yield queued
-            return
-        start = queued.places[0][2] if queued.places else 0
-        for event, piece in parts:
-            places = [(piece, queued.places[0][1], start)] if queued.places else []
-            yield _Queued(event, places, queued.choices)
-            start += len(piece.text)
-
     def decision(self) -> Decision:
         """All checks so far as one decision."""
         return self._tally.decision()
@@ -268,8 +177,8 @@ class StreamedAnswer(Generic[E, P]):
         if not self._lanes:
             return None
         return Held(
-            first_s=max(0.0, self._first_left - self._first_came),
-            last_s=max(0.0, self._last_left - self._last_came),
+            first_s=max(0.0, self.outbox.first_left - self._first_came),
+            last_s=max(0.0, self.outbox.last_left - self._last_came),
             unjudged_released_chars=sum(lane.guard.unjudged_released for lane in self._lanes),
         )
 
@@ -301,7 +210,7 @@ class StreamedAnswer(Generic[E, P]):
         lane = Lane(piece.choice, piece.channel, piece.kind, whole, guard, call=piece.whole, quoted=quoted)
         self._lanes.append(lane)
         if whole:
-            self._calls.setdefault(piece.choice, []).append(lane)
+            self.outbox.expect(lane)
         (self._open_whole if whole else self._open).setdefault(piece.choice, []).append(lane)
         self._latest[key] = self._current[piece.choice] = lane
         return lane
@@ -328,8 +237,7 @@ class StreamedAnswer(Generic[E, P]):
                 lane.released = lane.pushed
         for still in (self._current, self._open, self._open_whole):
             still.pop(choice, None)
-        # In front: what waits may hold the upstream's own end, and the choice ends before that.
-        self._queue.appendleft(_Queued(None, [], (), choice))
+        self.outbox.end(choice)
 
     async def _judge(self, lane: Lane, check: Check) -> None:
         segment = Segment(check.text, (), lane.kind, check.preceding)

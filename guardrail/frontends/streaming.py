@@ -31,7 +31,8 @@ from guardrail.core.history import Delivered
 from guardrail.core.release import StreamRules
 from guardrail.engine.check import GuardrailEngine
 from guardrail.engine.history import Chat, failed
-from guardrail.engine.streams import Ready, StreamedAnswer
+from guardrail.engine.outbox import Ready
+from guardrail.engine.streams import StreamedAnswer
 from guardrail.frontends.asgi import Message, Send, kept_headers, send_reply
 from guardrail.wire.dialect import Delta, Dialect, GuardedRequest, StreamEvent
 from guardrail.wire.replies import BAD_UPSTREAM, UNAVAILABLE, Header, Refusal, decision_headers
@@ -114,7 +115,7 @@ class StreamResponder:
             self._take(read)
             if self._answer.full:  # one message may bring far more text than may be held
                 await self._answer.room()
-        if self._answer.leaves:
+        if self._answer.outbox.leaves:
             await self._flush()
         if self._ended or message.get("more_body", False):
             return
@@ -177,7 +178,7 @@ class StreamResponder:
         async with self._lock:
             if self._ended:
                 return
-            ready = self._answer.ready()
+            ready = self._answer.outbox.ready()
             if ready:
                 await self._leave(ready)
 

@@ -54,7 +54,7 @@ def parse_chunk(data: bytes | None) -> Any:
 
 
 def plain_text(chunk: Any) -> tuple[int, str] | None:
-    """Choice and text of a chunk in which ``read_chunk`` finds this and nothing else, as in nearly every one."""
+    """Choice and text of a chunk in which ``read_chunk`` finds these and nothing else, as nearly always."""
     try:
         (choice,) = chunk["choices"]
         delta, index = choice["delta"], choice["index"]

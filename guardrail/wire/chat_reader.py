@@ -6,11 +6,11 @@ string between them needs no parsing; any other is read in full.
 
 Why both ways of reading find the same: in valid JSON a quote behind the letters ``content`` can only end a
 string, so ``"content":"`` ends a key and begins its value. What stands there is one whole string, and with
-any other string in its place the rest of the chunk keeps its meaning. That this string is the text, and is
-all that the chunk adds, is tried out before a shape is used (``_is_sound``).
+any other string in its place the rest of the chunk keeps its meaning. That this string is the text, and not
+one of another key that ends so, is tried out with one letter more before a shape is used.
 
 OpenAI's streams have a second string that changes, the ``obfuscation`` at the end: random letters and
-digits against those who guess a text from its length (platform.openai.com/docs/api-reference/chat-streaming).
+digits against those who guess a text from its length (platform.openai.com/docs/api-reference, "streaming").
 It is found in the same way; wherever such a key may stand in a plain chunk, its value is not read.
 """
 
@@ -115,28 +115,17 @@ class ChatReader:
 
 
 def _shape(data: bytes, choice: int, text: str) -> _Shape | None:
-    """The shape of a plain chunk; None where it cannot be told."""
+    """The shape of a plain chunk; None where what seems to be its text is another field."""
     content = _CONTENT.search(data)
-    if content is None or not _is_sound(data, content.end(1) - 1, choice, text):
+    if content is None:
         return None
-    start, end = content.span(1)
+    start, end = content.start(1) + 1, content.end(1) - 1
+    if plain_text(parse_chunk(data[:end] + b"x" + data[end:])) != (choice, text + "x"):
+        return None
     other = _OBFUSCATION.search(data, end)
     if other is None:
-        return _Shape(choice, data[: start + 1], b"", data[end - 1 :])
-    return _Shape(choice, data[: start + 1], data[end : other.start(1)], data[other.end(1) :])
-
-
-def _is_sound(data: bytes, end: int, choice: int, text: str) -> bool:
-    """Whether the string that ends at ``end`` is the text of a plain chunk: is one letter more there read?
-
-    The letter is escaped, as ``parse_chunk`` is the strictest with a chunk that has such escapes: what it
-    lets through with this text it lets through with any.
-    """
-    try:
-        longer = parse_chunk(data[:end] + rb"\u0078" + data[end:])
-    except UnreadableResponse:
-        return False
-    return plain_text(longer) == (choice, text + "x")
+        return _Shape(choice, data[:start], b"", data[end:])
+    return _Shape(choice, data[:start], data[end + 1 : other.start(1)], data[other.end(1) :])
 
 
 def _run(events: list[Event], texts: list[str], choice: int) -> StreamEvent:

@@ -72,7 +72,7 @@ class EventReader(Protocol):
     """Reads the events of one stream, in their order."""
 
     def read(self, events: Sequence[Event]) -> Iterator[StreamEvent]:
-        """As a dialect's ``read_event``, with runs of events that add to one channel read as one (``parts``).
+        """As a dialect's ``read_event``, with runs of events that add to one channel as one (``parts``).
 
         Such events come by the dozen in one read of a fast stream. Raises ``UnreadableResponse`` where
         ``read_event`` would, after the events before.

@@ -20,8 +20,8 @@ from guardrail.backends.judge import JudgeClassifier, JudgeSettings
 from guardrail.backends.memory_cache import MemoryHistory
 from guardrail.backends.policy_files import load_policies
 from guardrail.core.policy import FailMode, Stage
+from guardrail.core.release import StreamRules
 from guardrail.engine.fail_rules import FailRules
-from guardrail.engine.streams import StreamRules
 from guardrail.frontends.middleware import Settings
 from tests.e2e.conftest import (
     MARK,

@@ -23,7 +23,8 @@ from guardrail.core.vault import Vault
 from guardrail.core.verdict import Verdict
 from guardrail.engine.check import GuardrailEngine
 from guardrail.engine.fail_rules import FailRules
-from guardrail.engine.streams import Ready, StreamedAnswer
+from guardrail.engine.outbox import Ready
+from guardrail.engine.streams import StreamedAnswer
 from guardrail.errors import ClassifierUnavailable, FailureCode
 from guardrail.testing import ScriptedClassifier
 
@@ -125,7 +126,7 @@ class Client:
         self.pushed: list[Event] = []
 
     async def flush(self) -> None:
-        self.out += self.answer.ready()
+        self.out += self.answer.outbox.ready()
 
     def push(self, *bits: Bit, choices: Sequence[int] | None = None) -> None:
         shown = tuple(dict.fromkeys(bit.choice for bit in bits)) if choices is None else tuple(choices)
@@ -261,21 +262,21 @@ class TestOrder:
 
     async def test_it_says_whether_the_next_event_may_leave(self):
         async with client() as c:
-            assert not c.answer.leaves
+            assert not c.answer.outbox.leaves
             c.push(choices=[0])
-            assert c.answer.leaves
+            assert c.answer.outbox.leaves
             await c.flush()
-            assert not c.answer.leaves
+            assert not c.answer.outbox.leaves
             c.push(Bit("a"))
             c.push(choices=[0])
-            assert not c.answer.leaves
+            assert not c.answer.outbox.leaves
             await c.end()
 
     async def test_nothing_is_ready_twice(self):
         async with client() as c:
             await c.say(Bit("hello"))
             await c.end()
-            assert c.answer.ready() == []
+            assert c.answer.outbox.ready() == []
             assert len(c.out) == 1
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from guardrail.core.conversation import Kind, json_path
 from guardrail.errors import UnreadableResponse
 from guardrail.wire.chat_chunks import index_of, parse_chunk, plain_text, read_chunk
-from guardrail.wire.dialect import StreamEvent
+from guardrail.wire.dialect import Delta, StreamEvent
 from guardrail.wire.sse import Event
 from tests.wire.chats import (
     EVIL,
@@ -25,11 +24,14 @@ from tests.wire.chats import (
     leaves,
     message_fields,
     mostly,
-    numbers,
     shaped,
     strings,
     values,
 )
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def read(whole: Event) -> StreamEvent:
@@ -169,9 +171,7 @@ class TestReadChunk:
 
     def test_choices_their_ends_and_their_places_in_the_event(self):
         ends = {"index": 2, "delta": {"content": "b"}, "finish_reason": "length"}
-        found = read(
-            chunk(delta(1, content="a"), ends, {"delta": {"content": "c"}}, {"index": 3})
-        )
+        found = read(chunk(delta(1, content="a"), ends, {"delta": {"content": "c"}}, {"index": 3}))
         assert [(d.choice, d.text, d.address[1]) for d in found.deltas] == [
             (1, "a", 0),
             (2, "b", 1),
@@ -243,7 +243,88 @@ class TestReadChunk:
         assert MARK not in str(caught.value)
 
 
+class TestParseChunk:
+    @pytest.mark.parametrize("data", [None, b"[DONE]", b" [DONE] \n"])
+    def test_what_holds_no_chunk_is_an_empty_one(self, data: bytes | None):
+        assert parse_chunk(data) == {}
+
+    @pytest.mark.parametrize("data", [b"", b"[done]", b"[DONE][DONE]", b"{}{}", b"{", b'"\\ud800"', b"NaN"])
+    def test_what_is_no_json_is_unreadable(self, data: bytes):
+        with pytest.raises(UnreadableResponse):
+            parse_chunk(data)
+
+
+class TestIndexOf:
+    @pytest.mark.parametrize(("choice", "index"), [({}, 0), ({"index": 3}, 3), ({"index": -1}, -1)])
+    def test_is_the_number_of_the_choice_or_the_first(self, choice: Any, index: int):
+        assert index_of(choice) == index
+
+    @pytest.mark.parametrize("index", [None, "0", 0.0, True, [0]])
+    def test_is_a_number(self, index: Any):
+        with pytest.raises(TypeError):
+            index_of({"index": index})
+
+
 fields_of_a_delta = shaped(**message_fields)
+
+choices_of_a_chunk = shaped(
+    index=st.integers(-1, 3), finish_reason=strings, logprobs=values, token_ids=values,
+    message=fields_of_a_delta, Delta=values, x=values, error=values,
+)
+
+
+class TestPlainText:
+    """The short way to what ``read_chunk`` finds."""
+
+    @pytest.mark.parametrize(
+        "choice",
+        [
+            {"index": 4, "delta": {"content": "a"}},
+            {"index": 4, "delta": {"content": "a"}, "finish_reason": None},
+            {"index": 4, "delta": {"content": "a"}, "logprobs": {"content": []}, "finish_reason": ""},
+            {"index": 4, "delta": {"role": "assistant", "content": "a", "obfuscation": "x"}},
+            {"index": 4, "delta": {"content": "a", "tool_calls": None, "reasoning": "", "x": 0}},
+            {"index": 4, "delta": {"content": "a"}, "token_ids": [5], "matched_stop": None},
+        ],
+    )
+    def test_is_told_for_chunks_as_servers_write_them(self, choice: Any):
+        assert plain_text({"id": "c-1", "choices": [choice], "usage": {"total_tokens": 5}}) == (4, "a")
+
+    @given(
+        st.lists(
+            mostly(
+                st.tuples(
+                    st.just({"index": 1, "finish_reason": None}),
+                    choices_of_a_chunk,
+                    mostly(fields_of_a_delta | st.just({"content": "a"})).map(lambda own: {"delta": own}),
+                ).map(lambda three: {**three[0], **mapping(three[1]), **three[2]})
+            ),
+            min_size=1,
+            max_size=2,
+        ).map(lambda choices: {"choices": choices})
+        | values
+    )
+    @example({"choices": [{"index": 0, "delta": {"content": "a", "x": "b"}}]})
+    @example({"choices": [{"index": 0, "delta": {"content": "a"}, "x": "b"}]})
+    @example({"choices": [{"index": 0, "delta": {"content": "a"}, "Delta": None}]})
+    @example({"choices": [{"index": 0, "delta": {"content": "a"}, "message": {"content": "b"}}]})
+    @example({"choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": "stop"}]})
+    @example({"choices": [{"index": 0, "delta": {"content": "a"}}, {"index": 1}]})
+    @example({"choices": [{"index": True, "delta": {"content": "a"}}]})
+    @example({"choices": [{"index": 0, "delta": {"content": ""}}]})
+    @example({"choices": [{"index": 0, "delta": {"content": ["a"]}}]})
+    @example({"choices": [{"index": 0, "delta": ["content"]}]})
+    @example({"choices": {"index": 0}})
+    @example([])
+    def test_is_told_only_where_nothing_else_is_found(self, value: Any):
+        plain = plain_text(value)
+        if plain is None:
+            return
+        (added,) = read_chunk(event(value), value).deltas
+        choice, text = plain
+        assert added == Delta(choice, "content", Kind.TEXT, text, ("choices", 0, "delta", "content"))
+        found = read_chunk(event(value), value)
+        assert (list(found.unreadable), list(found.finished), list(found.choices)) == ([], [], [choice])
 
 
 class TestAnyDelta:

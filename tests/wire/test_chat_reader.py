@@ -164,9 +164,7 @@ class TestRuns:
         ]
 
     def test_what_comes_before_an_event_that_cannot_be_read_is_read(self):
-        found = ChatReader().read(
-            [chunk(delta(0, content="a")), chunk(delta(0, content="b")), event(b"{")]
-        )
+        found = ChatReader().read([chunk(delta(0, content="a")), chunk(delta(0, content="b")), event(b"{")])
         assert next(found).deltas[0].text == "ab"
         with pytest.raises(UnreadableResponse):
             next(found)
@@ -285,9 +283,9 @@ CHANGES: dict[str, Callable[[bytes], bytes]] = {
     "the text elsewhere, nested": field(b"x", b'{"delta":{"content":"{T}"}}'),
     "the text elsewhere, as a string": field(b"x", b'"\\"content\\":\\"{T}\\""'),
     "a text elsewhere": field(b"content", b'"b"'),
-    "a number that only one parser takes": field(b"x", b"1" * 5000),
+    "a number beyond all": field(b"x", b"1" * 5000),
     "a repeated key elsewhere": field(b"x", b'{"a":1,"a":2}'),
-    "spaces": lambda data: json.dumps(json.loads(data), indent=1).encode(),
+    "spaces": lambda data: data.replace(b'{"', b'{\n "').replace(b',"', b', "').replace(b'":', b'": '),
     "spaces where they are odd": lambda data: data.replace(b":", b" :\t").replace(b'",', b'" ,\n'),
     "a last space": lambda data: data + b" ",
     "a first space": lambda data: b" " + data,
@@ -298,7 +296,18 @@ CHANGES: dict[str, Callable[[bytes], bytes]] = {
     "[DONE]": lambda data: b"[DONE]",
     "nothing": lambda data: b"",
 }
-SOUND = [b"a", b" b", b"x", "§é😀".encode(), b"\\n", b'\\"', b"\\\\", b"\\u0041", b"\\u0000", b"\\ud83d\\ude00"]
+SOUND = [
+    b"a",
+    b" b",
+    b"x",
+    "§é😀".encode(),
+    b"\\n",
+    b'\\"',
+    b"\\\\",
+    b"\\u0041",
+    b"\\u0000",
+    b"\\ud83d\\ude00",
+]
 ODD = [
     b"",
     b'"',
@@ -395,13 +404,6 @@ class TestHostileChunks:
             head, tail = template.split(b"{T}", 1)
             for data in (head + tail[1:], head[:-1] + tail, head, tail, head + tail, head[:-1] + tail[1:]):
                 assert_read_as_in_full([fill(template), fill(template, b"b"), fill(data)])
-
-    def test_a_number_that_the_slow_parser_refuses_is_refused_whatever_the_text(self):
-        template = CHANGES["a number that only one parser takes"](VLLM)
-        with pytest.raises(UnreadableResponse):
-            CHAT.read_event(fill(template, b"\\u0041"))
-        events = [fill(template, text) for text in (b"a", b"b", b"\\u0041")]
-        assert assert_read_as_in_full(events) == 2
 
 
 class TestAnyStream:

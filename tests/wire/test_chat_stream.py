@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import openai
 import orjson
 import pytest
@@ -17,8 +15,6 @@ from tests.wire.chats import (
     CHAT,
     MARK,
     at,
-    chunk,
-    delta,
     event,
     message_fields,
     mostly,

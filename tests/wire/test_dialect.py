@@ -11,7 +11,7 @@ import pytest
 
 import guardrail.wire
 from guardrail.core.conversation import Conversation, Kind, Turn
-from guardrail.wire.dialect import Choice, Delta, Dialect, GuardedRequest, StreamEvent
+from guardrail.wire.dialect import Choice, Delta, Dialect, EventReader, GuardedRequest, StreamEvent
 from guardrail.wire.sse import Event
 
 
@@ -37,7 +37,7 @@ def test_the_protocol_asks_for_what_the_frontends_use():
         "refuse_choices",
         "refuse",
         "read_event",
-        "read_events",
+        "reader",
         "edit_event",
         "halt",
         "end",
@@ -57,6 +57,14 @@ class TestEveryDialect:
     def test_has_the_protocols_method_with_its_parameters(self, dialect: type, method: str):
         theirs, asked = (inspect.signature(getattr(c, method), eval_str=True) for c in (dialect, Dialect))
         assert theirs == asked
+
+    def test_has_a_reader_of_its_own_for_each_stream(self, dialect: type):
+        offered, asked = (
+            inspect.signature(c.read, eval_str=True) for c in (type(dialect().reader()), EventReader)
+        )
+        assert offered == asked
+        assert dialect().reader() is not dialect().reader()
+        assert list(dialect().reader().read([])) == []
 
 
 def test_the_chat_dialect_is_among_them():
