@@ -8,24 +8,20 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from functools import partial
 
 import anyio
 
 from guardrail.core import history
 from guardrail.core.conversation import Conversation, Subject, Turn
-from guardrail.core.decision import Decision, Failure, Finding, decide
+from guardrail.core.decision import Decision, Finding, decide
 from guardrail.core.policy import Action, Mode, Policy, Stage
-from guardrail.core.prompt import verdict_key
 from guardrail.core.record import DecisionRecord, Held
 from guardrail.core.redaction import Redaction
 from guardrail.core.vault import RedactionRules, Vault
-from guardrail.core.verdict import Verdict
 from guardrail.engine.fail_rules import FailRules
 from guardrail.engine.history import BlockedTurns, Chat, Memory
-from guardrail.engine.last_resort import condemned
-from guardrail.engine.single_flight import SingleFlight
-from guardrail.errors import ClassifierError, FailureCode, MalformedVerdict, UnreadableRequest
+from guardrail.engine.panel import Panel
+from guardrail.errors import UnreadableRequest
 from guardrail.ports import AuditSink, Classifier, HistoryCache, Observer, VerdictCache
 
 __all__ = ["GuardrailEngine", "new_decision_id"]
@@ -73,18 +69,14 @@ class GuardrailEngine:
         }
         self._addable = {p.id: p for p in addable}
         self._classifier = classifier
-        self._cache = cache
         self._history = history
         self._blocked_turns: BlockedTurns = blocked_turns
-        self._last_resort = last_resort
         self._sinks = tuple(sinks)
-        self._observers = tuple(observers)
-        self._on_error = {stage: (on_error or {}).get(stage, FailRules()) for stage in Stage}
-        self._timeout_s = timeout_s
+        rules = {stage: (on_error or {}).get(stage, FailRules()) for stage in Stage}
+        self._panel = Panel(classifier, cache, last_resort, observers, rules, timeout_s)
         self._trusted_roles = trusted_roles
         self.on_unreadable = Action.BLOCK if strict else on_unreadable
         self._redaction = redaction or RedactionRules()
-        self._flights: SingleFlight[Verdict] = SingleFlight()
         self._root: tuple[list[str], str] = ([], "")  # of what is remembered, and the judges it is made of
 
     def adding(self, policy_ids: Sequence[str]) -> GuardrailEngine:
@@ -207,7 +199,7 @@ class GuardrailEngine:
         policies = self._policies[subject.stage]
         findings: list[Finding] = []
         if policies and any(segment.text.strip() for segment in subject.segments):
-            findings = await self._findings(policies, subject)
+            findings = await self._panel.findings(policies, subject)
         return decide(
             subject,
             findings,
@@ -235,83 +227,3 @@ class GuardrailEngine:
                     sink.record(record)
                 except Exception as error:  # a broken sink stops neither the answer nor other sinks
                     _log.error("sink %s failed: %s", type(sink).__name__, type(error).__name__)
-
-    async def _findings(self, policies: Sequence[Policy], subject: Subject) -> list[Finding]:
-        digest = subject.digest()
-        keys = [verdict_key(p, self._classifier.identity(p), digest) for p in policies]
-        found: list[Finding | None] = [None] * len(policies)
-        if self._cache is not None:
-            found = list(await self._cache.get_many(keys, policies))
-        missing = [index for index, finding in enumerate(found) if finding is None]
-        started = time.perf_counter()
-        if missing:
-            with anyio.move_on_after(self._timeout_s):
-                if len(missing) == 1:
-                    await self._ask(missing[0], policies, keys, subject, found)
-                else:
-                    async with anyio.create_task_group() as group:
-                        for index in missing:
-                            group.start_soon(self._ask, index, policies, keys, subject, found)
-        elapsed = (time.perf_counter() - started) * 1e3
-        findings = [
-            finding or self._failure(policies[index], subject.stage, FailureCode.TIMEOUT, elapsed)
-            for index, finding in enumerate(found)
-        ]
-        if self._last_resort is not None:
-            findings += await condemned(self._last_resort, findings, subject)
-        self._observe(subject.stage, findings)
-        return findings
-
-    def _failure(
-        self, policy: Policy, stage: Stage, code: FailureCode, elapsed: float, *, violation: bool = False
-    ) -> Failure:
-        mode = self._on_error[stage].mode(code, policy.id)
-        return Failure(policy, code, mode, violation=violation, latency_ms=elapsed)
-
-    def _observe(self, stage: Stage, findings: Sequence[Finding]) -> None:
-        for observer in self._observers:
-            try:
-                for finding in findings:
-                    observer.finding(stage, finding)
-            except Exception as error:  # a broken observer stops neither the answer nor the others
-                _log.error("observer %s failed: %s", type(observer).__name__, type(error).__name__)
-
-    async def _ask(
-        self,
-        index: int,
-        policies: Sequence[Policy],
-        keys: Sequence[str],
-        subject: Subject,
-        found: list[Finding | None],
-    ) -> None:
-        """Fill ``found[index]`` with a Verdict or a Failure; leave None when the deadline cuts in."""
-        policy, key = policies[index], keys[index]
-        started = time.perf_counter()
-        try:
-            call = partial(self._classifier.classify, policy, subject)
-            # By id too: two policies may have one body and yet different labels.
-            verdict, shared = await self._flights.run(f"{policy.id}:{key}", call)
-        except ClassifierError as error:
-            code = error.code
-            violation = isinstance(error, MalformedVerdict) and error.violation
-            _log.warning("policy %s: check failed (%s): %s", policy.id, code.value, error)
-        except Exception as error:
-            code, violation = FailureCode.INTERNAL, False
-            _log.error("policy %s: check failed: %s", policy.id, type(error).__name__)
-        else:
-            elapsed = (time.perf_counter() - started) * 1e3
-            if shared:  # whoever asked has it in his record, and its cost
-                verdict = replace(verdict, cached=True, usage=None, steps=())
-            found[index] = replace(verdict, policy=policy, latency_ms=elapsed)
-            if self._cache is not None and not shared and _worth_keeping(verdict):
-                await self._cache.put(key, verdict)
-            return
-        elapsed = (time.perf_counter() - started) * 1e3
-        found[index] = self._failure(policy, subject.stage, code, elapsed, violation=violation)
-
-
-def _worth_keeping(verdict: Verdict) -> bool:
-    """Not where the policy wants nothing kept, and not what another gave in the place of one that failed:
-    it shall not outlive the outage.
-    """
-    return verdict.policy.cache_ttl_s != 0 and not any(step.error for step in verdict.steps)

@@ -42,8 +42,8 @@ class _Queued(NamedTuple, Generic[E, P]):
 class Outbox(Generic[E, P]):
     """Holds the events of one answer, each with the places of its pieces in their lanes.
 
-    ``halted`` are the choices that were halted, which its owner adds to. ``split`` gives the events that were
-    read as one, each with its piece; nothing for an event that is one alone.
+    ``halted`` are the choices that were halted, which its owner adds to. ``split`` gives the events that
+    were read as one, each with its piece; nothing for an event that is one alone.
     """
 
     def __init__(self, halted: Collection[int], split: Callable[[E], Sequence[tuple[E, P]]]) -> None:

@@ -9,15 +9,11 @@ of the filter's own, so they work with and without a running loop.
 from __future__ import annotations
 
 import copy
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
-
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from guardrail.core.conversation import Address, Conversation, Segment, Turn
 from guardrail.core.decision import Decision
@@ -25,12 +21,12 @@ from guardrail.core.policy import Stage
 from guardrail.core.vault import Vault
 from guardrail.engine.check import GuardrailEngine
 from guardrail.errors import UnreadableRequest
+from guardrail.frontends.loop_thread import LoopThread
 from guardrail.wire.chat_messages import read_messages
 
 __all__ = ["CompletionFilter", "PromptFilter"]
 
 Content = TypeVar("Content", str, Sequence[Mapping[str, Any]])
-R = TypeVar("R")
 
 
 class _Filter(ABC):
@@ -43,9 +39,7 @@ class _Filter(ABC):
     ) -> None:
         self._engine = engine
         self._on_close = on_close
-        self._portal: BlockingPortal | None = None
-        self._thread = ExitStack()
-        self._starting = threading.Lock()
+        self._loop = LoopThread()
 
     @classmethod
     def from_config(cls, path: str | Path) -> Self:
@@ -76,7 +70,7 @@ class _Filter(ABC):
 
         Raises ``UnreadableRequest`` for anything but text or a list of chat messages.
         """
-        return self._run(partial(self.ainvoke, content))
+        return self._loop.call(partial(self.ainvoke, content))
 
     @abstractmethod
     async def ainvoke(self, content: Content) -> Content:
@@ -84,7 +78,7 @@ class _Filter(ABC):
 
     def check(self, content: Content) -> Decision:
         """What is decided about ``content``; a block is returned, not raised."""
-        return self._run(partial(self.acheck, content))
+        return self._loop.call(partial(self.acheck, content))
 
     async def acheck(self, content: Content) -> Decision:
         """``check`` for asynchronous code."""
@@ -97,10 +91,9 @@ class _Filter(ABC):
         """Close connections, files and the filter's thread."""
         try:
             if self._on_close is not None:
-                self._run(self._on_close)
+                self._loop.call(self._on_close)
         finally:
-            self._thread.close()
-            self._portal = None
+            self._loop.close()
 
     async def aclose(self) -> None:
         """``close``, and the connections that asynchronous calls have opened in the running loop."""
@@ -108,14 +101,8 @@ class _Filter(ABC):
             if self._on_close is not None:
                 await self._on_close()
         finally:
-            if self._portal is not None:
+            if self._loop.running:
                 self.close()
-
-    def _run(self, call: Callable[[], Awaitable[R]]) -> R:
-        with self._starting:
-            if self._portal is None:
-                self._portal = self._thread.enter_context(start_blocking_portal())
-        return self._portal.call(call)
 
 
 class PromptFilter(_Filter):
@@ -129,7 +116,7 @@ class PromptFilter(_Filter):
 
     def protect(self, content: Content) -> tuple[Content, Vault]:
         """``invoke``, and with it the vault that turns this prompt's placeholders back."""
-        return self._run(partial(self.aprotect, content))
+        return self._loop.call(partial(self.aprotect, content))
 
     async def aprotect(self, content: Content) -> tuple[Content, Vault]:
         """``protect`` for asynchronous code."""
@@ -161,7 +148,7 @@ class CompletionFilter(_Filter):
 
         Raises ``UnreadableRequest`` for anything but text or a list of chat messages.
         """
-        return self._run(partial(self.ainvoke, content, vault))
+        return self._loop.call(partial(self.ainvoke, content, vault))
 
     async def ainvoke(self, content: Content, vault: Vault | None = None) -> Content:
         """``invoke`` for asynchronous code."""

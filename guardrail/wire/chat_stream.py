@@ -12,7 +12,7 @@ from guardrail.wire import json_edit, sse
 from guardrail.wire.chat_chunks import index_of, parse_chunk, read_chunk
 from guardrail.wire.chat_reader import ChatReader
 from guardrail.wire.chat_refusals import DONE, halted_choice
-from guardrail.wire.dialect import StreamEvent
+from guardrail.wire.dialect import EventReader, StreamEvent
 from guardrail.wire.replies import Refusal, error_body, refusal_error
 
 __all__ = ["ChatStream"]
@@ -25,8 +25,8 @@ class ChatStream:
         """The text that one chunk adds. Raises ``UnreadableResponse``."""
         return read_chunk(event, parse_chunk(event.data))
 
-    def reader(self) -> ChatReader:
-        """For one stream."""
+    def reader(self) -> EventReader:
+        """A reader that learns how the chunks of its stream are written."""
         return ChatReader()
 
     def edit_event(self, event: sse.Event, texts: Mapping[Address, str], dropped: Sequence[int]) -> bytes:

@@ -12,7 +12,7 @@ from guardrail.core.policy import Action, FailMode, Stage
 from guardrail.engine.fail_rules import FailRules
 from guardrail.errors import ClassifierTimeout, ClassifierUnavailable, FailureCode
 from guardrail.testing import ScriptedClassifier
-from tests.engine.test_check import (
+from tests.engine.asking import (
     BOUND_S,
     HELLO,
     CountingCache,

@@ -268,8 +268,14 @@ class TestIndexOf:
 fields_of_a_delta = shaped(**message_fields)
 
 choices_of_a_chunk = shaped(
-    index=st.integers(-1, 3), finish_reason=strings, logprobs=values, token_ids=values,
-    message=fields_of_a_delta, Delta=values, x=values, error=values,
+    index=st.integers(-1, 3),
+    finish_reason=strings,
+    logprobs=values,
+    token_ids=values,
+    message=fields_of_a_delta,
+    Delta=values,
+    x=values,
+    error=values,
 )
 
 

@@ -52,8 +52,9 @@ LLAMACPP_TIMINGS = LLAMACPP[:-1] + b',"timings":{"predicted_n":{N},"predicted_ms
 GROQ = VLLM.replace(b',"token_ids":null', b"").replace(b'"m"', b'"m","system_fingerprint":"fp_f8"')
 AZURE = (
     b'{"choices": [{"content_filter_results": {"hate": {"filtered": false, "severity": "safe"}}, '
-    b'"delta": {"content": "{T}", "function_call": null, "refusal": null, "role": null, "tool_calls": null}, '
-    b'"finish_reason": null, "index": 0, "logprobs": null}], "created": 1711938086, "id": "chatcmpl-9", '
+    b'"delta": {"content": "{T}", "function_call": null, "refusal": null, "role": null, '
+    b'"tool_calls": null}, "finish_reason": null, "index": 0, "logprobs": null}], '
+    b'"created": 1711938086, "id": "chatcmpl-9", '
     b'"model": "gpt-4", "object": "chat.completion.chunk", "usage": null}'
 )
 STEADY = {

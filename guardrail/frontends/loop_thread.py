@@ -1,0 +1,48 @@
+"""An event loop in a thread of its own, for synchronous callers of asynchronous code."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from typing import TypeVar
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+__all__ = ["LoopThread"]
+
+R = TypeVar("R")
+
+
+class LoopThread:
+    """Started by the first call, ended by ``close``; a call after that starts another. Safe for threads.
+
+    Works inside a running loop too, which it holds up meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._portal: BlockingPortal | None = None
+        self._thread = ExitStack()
+        self._starting = threading.Lock()
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread was started."""
+        return self._portal is not None
+
+    def call(self, function: Callable[[], Awaitable[R]]) -> R:
+        """Run it in the thread's loop and wait; who stops waiting (Ctrl-C) cancels it."""
+        with self._starting:
+            if self._portal is None:
+                self._portal = self._thread.enter_context(start_blocking_portal())
+        future = self._portal.start_task_soon(function)
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # does nothing to one that is done
+
+    def close(self) -> None:
+        """End the loop and its thread, once what runs there is over."""
+        with self._starting:
+            self._portal = None
+            self._thread.close()

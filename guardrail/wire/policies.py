@@ -1,0 +1,198 @@
+"""Which policies there are, and which of them judge a request that asks for more: as values and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Final, Literal
+from urllib.parse import parse_qs
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from guardrail.core.policy import AnswerForm, Effort, Mode, Policy, PolicySet, Stage
+from guardrail.errors import UnreadableRequest
+
+__all__ = [
+    "WORDS",
+    "ActionWord",
+    "Applied",
+    "Catalogue",
+    "Listed",
+    "PolicyList",
+    "Reason",
+    "Resolved",
+    "listed",
+    "read_query",
+    "resolved",
+]
+
+ActionWord = Literal["pass", "flag", "redact", "block"]
+WORDS: Final[tuple[ActionWord, ...]] = ("pass", "flag", "redact", "block")
+"""The words of ``guardrail.core.policy.Action``, by its numbers."""
+
+
+class Reason(StrEnum):
+    """Why a policy applies to a request, or why it does not."""
+
+    CONFIGURED = "configured"
+    ADDED = "added"
+    OFF = "off"
+    OTHER_STAGE = "other_stage"
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """``known`` are the policies a request may name, ``configured`` those of each stage."""
+
+    known: PolicySet
+    configured: Mapping[Stage, Sequence[Policy]]
+
+    def resolve(self, stage: Stage, asked: Sequence[str] = ()) -> list[tuple[Policy, Reason]]:
+        """The policies of a stage and those asked for, each with the reason why it applies or not.
+
+        The same rule as ``GuardrailEngine.adding``. Raises ``UnreadableRequest`` for an id nobody knows.
+        """
+        if any(policy_id not in self.known for policy_id in asked):
+            raise UnreadableRequest("policies names an unknown policy", param="policies")
+        own = self.configured.get(stage, ())
+        named = [self.known[policy_id] for policy_id in asked]
+        return [(policy, _reason(policy, stage, own)) for policy in dict.fromkeys([*own, *named])]
+
+    def judging(self, stage: Stage, asked: Sequence[str] = ()) -> list[Policy]:
+        """The policies that judge, shadows included."""
+        applying = (Reason.CONFIGURED, Reason.ADDED)
+        return [policy for policy, reason in self.resolve(stage, asked) if reason in applying]
+
+
+def _reason(policy: Policy, stage: Stage, own: Sequence[Policy]) -> Reason:
+    if policy.mode is Mode.OFF:
+        return Reason.OFF
+    if policy in own:
+        return Reason.CONFIGURED
+    return Reason.ADDED if stage in policy.stages else Reason.OTHER_STAGE
+
+
+class _Answer(BaseModel):
+    """A body of ours: no field is left out."""
+
+    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
+
+
+class Label(_Answer):
+    """What one label of a policy means."""
+
+    violation: bool
+    action: ActionWord
+    escalate: bool = Field(description="A second judge is asked before it counts.")
+    covers: list[str] = Field(description="OpenAI's categories that a text under it falls into.")
+
+
+class Listed(_Answer):
+    """One policy."""
+
+    id: str
+    title: str
+    version: str
+    revision: str = Field(description="SHA-256 of what the judge reads.")
+    stages: list[Stage] = Field(description="The stages it is written for.")
+    configured: list[Stage] = Field(description="The stages at which it judges every request.")
+    labels: dict[str, Label]
+    mode: Mode
+    answer: AnswerForm
+    effort: Effort
+    detectors: dict[str, str] = Field(description="Deterministic finders, and the label of a hit.")
+
+
+class PolicyList(_Answer):
+    """Every policy that a request may name."""
+
+    policies: list[Listed]
+
+
+class Applied(_Answer):
+    """Whether one policy judges such a request, and why."""
+
+    id: str
+    revision: str
+    mode: Mode
+    applies: bool
+    acts: bool = Field(description="False for a shadow: it is asked and recorded, and changes nothing.")
+    reason: Annotated[
+        Reason,
+        Field(
+            description="configured: judges every request of the stage; added: by this request; off: by its "
+            "mode; other_stage: not written for this stage."
+        ),
+    ]
+
+
+class Resolved(_Answer):
+    """The policies of one stage and those asked for."""
+
+    stage: Stage
+    policies: list[Applied]
+
+
+def listed(catalogue: Catalogue) -> bytes:
+    """The body of ``GET /guardrail/v1/policies``."""
+    policies = [_listed(policy, catalogue.configured) for policy in catalogue.known]
+    return PolicyList(policies=policies).model_dump_json().encode()
+
+
+def _listed(policy: Policy, configured: Mapping[Stage, Sequence[Policy]]) -> Listed:
+    return Listed(
+        id=policy.id,
+        title=policy.title,
+        version=policy.version,
+        revision=policy.revision,
+        stages=[stage for stage in Stage if stage in policy.stages],
+        configured=[stage for stage in Stage if policy in configured.get(stage, ())],
+        labels={
+            name: Label(
+                violation=rule.violation,
+                action=WORDS[rule.action],
+                escalate=rule.escalate,
+                covers=list(policy.covers.get(name, ())),
+            )
+            for name, rule in policy.labels.items()
+        },
+        mode=policy.mode,
+        answer=policy.answer,
+        effort=policy.reasoning_effort,
+        detectors=dict(policy.detectors),
+    )
+
+
+def read_query(query: bytes) -> tuple[Stage, list[str]]:
+    """``stage=input&policies=a,b``: the stage, and the ids asked for. Raises ``UnreadableRequest``."""
+    try:
+        values = parse_qs(query.decode("ascii"), keep_blank_values=True)
+    except ValueError:
+        raise UnreadableRequest("the query cannot be read") from None
+    strange = sorted(set(values) - {"stage", "policies"})
+    if strange:
+        raise UnreadableRequest("the query has a parameter that is none of stage and policies")
+    stages = values.get("stage", [])
+    if len(stages) != 1 or stages[0] not in list(Stage):
+        raise UnreadableRequest("stage is not input or output", param="stage")
+    if len(values.get("policies", [])) > 1:
+        raise UnreadableRequest("policies is given twice; separate ids by commas", param="policies")
+    asked = "".join(values.get("policies", []))
+    return Stage(stages[0]), asked.split(",") if asked else []
+
+
+def resolved(catalogue: Catalogue, stage: Stage, asked: Sequence[str]) -> bytes:
+    """The body of ``GET /guardrail/v1/policies/resolve``. Raises ``UnreadableRequest``."""
+    policies = [
+        Applied(
+            id=policy.id,
+            revision=policy.revision,
+            mode=policy.mode,
+            applies=reason in (Reason.CONFIGURED, Reason.ADDED),
+            acts=reason in (Reason.CONFIGURED, Reason.ADDED) and policy.mode is Mode.ENFORCE,
+            reason=reason,
+        )
+        for policy, reason in catalogue.resolve(stage, asked)
+    ]
+    return Resolved(stage=stage, policies=policies).model_dump_json().encode()

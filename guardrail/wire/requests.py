@@ -1,0 +1,35 @@
+"""Requests to the endpoints of our own: JSON read strictly, and checked against a model."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from guardrail.errors import UnreadableRequest
+from guardrail.wire.json_edit import loads_strict
+
+__all__ = ["read_object", "validated"]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_object(raw: bytes) -> dict[str, Any]:
+    """A body that is one JSON object. Raises ``UnreadableRequest``."""
+    body = loads_strict(raw)
+    if not isinstance(body, dict):
+        raise UnreadableRequest("the body is not a JSON object")
+    return body
+
+
+def validated(model: type[Model], body: dict[str, Any]) -> Model:
+    """The body as this model. Raises ``UnreadableRequest`` with the parameter, never with its value."""
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        known = [str(step) for step in first["loc"] if isinstance(step, int) or step in model.model_fields]
+        if first["type"] == "extra_forbidden":  # the key is the caller's own
+            raise UnreadableRequest("the body has a key that this endpoint does not know") from None
+        param = known[0] if known else None
+        raise UnreadableRequest(f"{'.'.join(known) or 'the body'}: {first['msg']}", param=param) from None
