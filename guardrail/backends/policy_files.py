@@ -66,6 +66,7 @@ class _FrontMatter(_Strict):
     prefilter: list[str] = []
     cache_ttl_s: Annotated[float, Field(ge=0)] | None = None
     covers: list[str] | dict[str, list[str]] = {}
+    refusal: str | dict[str, str] = {}
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -189,6 +190,7 @@ def _policy(matter: _FrontMatter, body: str) -> Policy:
         prefilter=frozenset(matter.prefilter),
         cache_ttl_s=matter.cache_ttl_s,
         covers=_covers(matter.covers, labels),
+        refusal={"": matter.refusal} if isinstance(matter.refusal, str) else _refusal(matter.refusal),
     )
 
 
@@ -208,6 +210,11 @@ def _covers(listed: list[str] | dict[str, list[str]], labels: dict[str, LabelRul
     if isinstance(listed, dict):
         return listed
     return {name: listed for name, rule in labels.items() if rule.violation} if listed else {}
+
+
+def _refusal(texts: dict[str, str]) -> dict[str, str]:
+    """Texts by language, as headers compare them; ``default`` is for all others."""
+    return {"" if tag == "default" else tag.lower(): text for tag, text in texts.items()}
 
 
 def _plain(policy_id: str, body: str) -> Policy:

@@ -1,9 +1,9 @@
 """Presidio as a source of more detectors: names, places and what else its recognizers know.
 
-Behind the protocol of ``guardrail.detectors``, but no part of it: a language model is loaded from disk,
-what it finds depends on all the words around, and a kilobyte costs milliseconds instead of microseconds.
-So ``PresidioDetectors`` is built once, where the configuration asks for it, and called from a worker
-thread.
+Named in policies like those of ``guardrail.detectors``, but no part of that room: a language model is
+loaded from disk, what it finds depends on all the words around, and a kilobyte costs milliseconds instead
+of microseconds. So ``PresidioDetectors`` is built once, where the configuration asks for it, and looks
+through texts in a thread of its own.
 
 Nothing is fetched at run time: the spaCy pipeline is one that the user has installed. Needs the extra
 ``guardrail[presidio]``; its import takes about a second and 100 MB.
@@ -11,14 +11,14 @@ Nothing is fetched at run time: the spaCy pipeline is one that the user has inst
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
-from types import MappingProxyType
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from guardrail.detectors import Detector
+from guardrail.detectors import LONGEST_ELSEWHERE
 from guardrail.detectors.detector import tidy
 from guardrail.errors import ClassifierError, ConfigError
 
@@ -42,74 +42,71 @@ logging.getLogger("presidio-analyzer").disabled = True
 # of a text made for it ("a.a.a.", "1/1/1/"; Presidio 2.2.366). pii.email and pii.phone find the same.
 _LEFT_OUT: Final = (EmailRecognizer, UrlRecognizer, PhoneRecognizer)
 _MIN_SCORE: Final = 0.4  # what a weak pattern has with a word of context beside it, and not without
-_LONGEST: Final = 128
-_PIECE: Final = (
-    2_000  # the tokenizer takes quadratic time for runs of punctuation, the scoring for many hits
-)
+_PIECE: Final = 2_000  # Presidio's scoring takes quadratic time for many hits
+# So does spaCy's tokenizer for runs without white space, and no other thread runs meanwhile: 6 ms for this.
+_RUN: Final = 256
+_LONG_RUN: Final = re.compile(rf"\S{{{_RUN + 1}}}")
 
 
 class PresidioDetectors:
     """Every entity that Presidio finds with one spaCy pipeline, as a detector ``presidio.<entity>``.
 
     ``model`` is the pipeline's package (``"en_core_web_lg"``) or its folder; its language decides which of
-    Presidio's recognizers take part. Raises ``ConfigError`` when it cannot be loaded.
+    Presidio's recognizers take part. Raises ``ConfigError`` when it cannot be loaded, or fails at once.
 
-    ``detectors`` and ``find_all`` are what ``guardrail.detectors`` has too. Both may be used from any
-    thread; one text is looked through at a time. Unlike our own detectors, these raise
-    ``ClassifierError`` where Presidio fails: that a check could not be made is not "nothing found".
+    May be used from any event loop. One piece of one text is looked through at a time, in the order in
+    which they come: spaCy does not promise that a pipeline may be shared, and a long text holds up the
+    others by one piece only.
     """
 
     def __init__(self, model: str) -> None:
-        self._lock = threading.Lock()
         try:
             nlp = spacy.load(model)
             analyze, entities = _analyzer(nlp)
+            analyze("\u00e9 0", sorted(entities))
         except Exception as error:  # spaCy raises whatever a pipeline's parts raise
             raise ConfigError(
-                f"presidio.model: spaCy cannot load {model!r} ({type(error).__name__}); "
+                f"presidio.model: spaCy cannot load and run {model!r} ({type(error).__name__}); "
                 "install the pipeline (python -m spacy download NAME) or give its folder"
             ) from None
         self._analyze = analyze
         self._entities = {f"presidio.{entity.lower()}": entity for entity in sorted(entities)}
-        self.detectors: Mapping[str, Detector] = MappingProxyType(
-            {
-                name: Detector(name, partial(self._find, name), _LONGEST, inside=False)
-                for name in self._entities
-            }
-        )
+        self._identity = "{lang}_{name}-{version}".format_map(nlp.meta)
+        self._thread = ThreadPoolExecutor(1, "guardrail-presidio")
 
-    def find_all(self, names: Iterable[str], text: str) -> list[tuple[str, int, int]]:
+    @property
+    def names(self) -> Collection[str]:
+        """All that there are."""
+        return self._entities.keys()
+
+    @property
+    def identity(self) -> str:
+        """The pipeline and its version."""
+        return self._identity
+
+    async def find_all(self, names: Iterable[str], text: str) -> list[tuple[str, int, int]]:
         """(detector's name, start, end) of all that the named detectors find, in the text's order.
 
-        All names share one pass, of some milliseconds a kilobyte. Offsets are code points. Raises
-        ``ConfigError`` for an unknown name and ``ClassifierError`` where Presidio fails.
+        All names share one pass, of some milliseconds a kilobyte. Offsets are code points, no span is
+        longer than ``LONGEST_ELSEWHERE``. Raises ``ClassifierError`` where Presidio fails: that a check
+        could not be made is not "nothing found". Where it is cancelled, no further piece is looked at.
         """
-        chosen = {self._entity(name): name for name in names}
+        chosen = {self._entities[name]: name for name in names}
         if not chosen:
             return []
         spans: dict[str, list[tuple[int, int]]] = {name: [] for name in chosen.values()}
         for offset, piece in _pieces(text):
-            for hit in self._analyzed(piece, list(chosen)):
+            work = self._thread.submit(self._analyzed, piece, list(chosen))
+            for hit in await asyncio.wrap_future(work):
                 spans[chosen[hit.entity_type]].append((offset + hit.start, offset + hit.end))
-        found = [(name, *span) for name, each in spans.items() for span in tidy(each, _LONGEST)]
+        found = [(name, *span) for name, each in spans.items() for span in tidy(each, LONGEST_ELSEWHERE)]
         return sorted(found, key=lambda hit: (hit[1], hit[2], hit[0]))
-
-    def _find(self, name: str, text: str) -> list[tuple[int, int]]:
-        return [(start, end) for _, start, end in self.find_all([name], text)]
 
     def _analyzed(self, piece: str, entities: list[str]) -> list[Any]:
         try:
-            with self._lock:  # spaCy does not promise that a pipeline may be shared
-                return self._analyze(piece, entities)
+            return self._analyze(piece, entities)
         except Exception as error:  # a crash becomes a Failure; its own message may hold the text
             raise ClassifierError(f"presidio failed: {type(error).__name__}") from None
-
-    def _entity(self, name: str) -> str:
-        try:
-            return self._entities[name]
-        except KeyError:
-            known = ", ".join(self._entities)
-            raise ConfigError(f"unknown detector {name!r}; with this model there are {known}") from None
 
 
 def _analyzer(nlp: Any) -> tuple[Callable[[str, list[str]], list[Any]], set[str]]:
@@ -143,8 +140,15 @@ def _analyzer(nlp: Any) -> tuple[Callable[[str, list[str]], list[Any]], set[str]
 def _pieces(text: str) -> Iterator[tuple[int, str]]:
     """Pieces that overlap by the longest span, with their offsets, as spaCy can read them.
 
-    A lone surrogate is read as "?", one character for one.
+    A lone surrogate is read as "?", one character for one. No run without white space is longer than
+    ``_RUN`` in any of them.
     """
-    readable = text.encode("utf-8", "replace").decode() if text else ""
-    for offset in range(0, max(len(text) - _LONGEST, 1), _PIECE - _LONGEST):
-        yield offset, readable[offset : offset + _PIECE]
+    readable = text.encode("utf-8", "replace").decode()
+    offset = end = 0
+    while end < len(text):
+        end = min(offset + _PIECE, len(text))
+        run = _LONG_RUN.search(readable, offset, end)
+        if run is not None:
+            end = run.start() + _RUN
+        yield offset, readable[offset:end]
+        offset = end - LONGEST_ELSEWHERE

@@ -15,6 +15,7 @@ from guardrail.backends.metrics import Metrics
 from guardrail.backends.policy_files import load_policies
 from guardrail.build.caches import Caches
 from guardrail.build.judges import Close, Judges, with_effort
+from guardrail.build.presidio import slow_detectors
 from guardrail.build.settings import settings_of
 from guardrail.config import Config, OnErrorConfig, RedactionConfig, UpstreamConfig, load_config
 from guardrail.core.policy import Action, Policy, PolicySet, Stage
@@ -22,10 +23,12 @@ from guardrail.core.vault import RedactionRules
 from guardrail.engine.check import GuardrailEngine
 from guardrail.engine.fail_rules import FailRules
 from guardrail.errors import ConfigError
+from guardrail.frontends.api import Api
 from guardrail.frontends.asgi import ASGIApp
 from guardrail.frontends.middleware import GuardrailMiddleware, Settings
 from guardrail.frontends.proxy import ProxyApp
 from guardrail.ports import AuditSink
+from guardrail.wire.policies import Catalogue
 
 __all__ = ["Guard", "build_guard", "build_judges", "build_proxy", "load_guard"]
 
@@ -39,6 +42,7 @@ class Guard:
     closers: tuple[Close, ...]
     judges: Judges
     metrics: Metrics | None
+    catalogue: Catalogue
 
     async def aclose(self) -> None:
         """Close connections and files."""
@@ -77,7 +81,8 @@ def _policies(config: Config) -> tuple[PolicySet, dict[Stage, tuple[Policy, ...]
 
 def _judges(config: Config, known: PolicySet, policies: dict[Stage, tuple[Policy, ...]]) -> Judges:
     used = tuple(dict.fromkeys([*policies[Stage.INPUT], *policies[Stage.OUTPUT]]))
-    return Judges(config.classifier, known, used, config.limits.max_concurrent_checks)
+    slow = slow_detectors(config.presidio)
+    return Judges(config.classifier, known, used, config.limits.max_concurrent_checks, slow)
 
 
 def _guard(config: Config) -> Guard:
@@ -102,7 +107,7 @@ def _guard(config: Config) -> Guard:
         cache=caches.verdicts,
         history=caches.history,
         blocked_turns=config.history.blocked_turns,
-        last_resort=judges.rules if config.classifier.kind != "embedded" else None,
+        last_resort=judges.last_resort,
         sinks=sinks,
         observers=[metrics] if metrics is not None else [],
         on_error=on_error,
@@ -112,7 +117,7 @@ def _guard(config: Config) -> Guard:
         strict=config.strict,
         redaction=_redaction(config.redaction),
     )
-    return Guard(engine, settings, tuple(closers), judges, metrics)
+    return Guard(engine, settings, tuple(closers), judges, metrics, Catalogue(known, policies))
 
 
 def build_proxy(config: Config) -> ProxyApp:
@@ -139,6 +144,13 @@ def _proxy(config: Config) -> ProxyApp:
     closers: list[Close] = [guard.aclose]
     upstream = _upstream(config.upstream, closers)
     guarded = GuardrailMiddleware(upstream, guard.engine, guard.settings)
+    api = Api(
+        guard.engine,
+        guard.settings,
+        guard.catalogue,
+        frozenset(config.trusted_roles),
+        metrics=guard.metrics is not None,
+    )
     asked = config.classifier.kind != "embedded"
     return ProxyApp(
         guarded,
@@ -147,6 +159,7 @@ def _proxy(config: Config) -> ProxyApp:
         probe=guard.judges.reachable if asked else None,
         warm=guard.judges.warm if asked and config.classifier.warm_up else None,
         metrics=guard.metrics.render if guard.metrics is not None else None,
+        routes=api.routes(),
         closers=closers,
     )
 

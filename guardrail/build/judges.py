@@ -16,7 +16,12 @@ from typing import Final
 
 import anyio
 
-from guardrail.backends.embedded import DetectorClassifier, EmbeddedClassifier
+from guardrail.backends.embedded import (
+    DetectorClassifier,
+    EmbeddedClassifier,
+    QuickClassifier,
+    SlowDetectors,
+)
 from guardrail.backends.judge import JudgeClassifier, JudgeSettings
 from guardrail.backends.judge_requests import system_text
 from guardrail.backends.presets import PRESETS, Preset
@@ -49,11 +54,16 @@ class Judges:
     """Builds the chain, and keeps what stands at its end. Raises ``ConfigError``.
 
     ``known`` are all policies, ``used`` those that a stage names; ``ceiling`` is the most calls at once
-    to one endpoint.
+    to one endpoint; ``slow`` are detectors beside the catalogue's.
     """
 
     def __init__(
-        self, config: ClassifierConfig, known: PolicySet, used: Sequence[Policy], ceiling: int
+        self,
+        config: ClassifierConfig,
+        known: PolicySet,
+        used: Sequence[Policy],
+        ceiling: int,
+        slow: SlowDetectors | None = None,
     ) -> None:
         self._config = config
         self._ceiling = ceiling
@@ -62,10 +72,14 @@ class Judges:
         self._probed: list[JudgeClassifier | None] = []  # who can give a verdict; None cannot be probed
         self.judges: list[JudgeClassifier] = []
         """Every judge over HTTP, replicas, fallback and escalation included."""
-        self.rules = EmbeddedClassifier(known)
-        self.classifier: Classifier = self.rules
-        if config.kind != "embedded":
-            self.classifier = self._cascade(DetectorClassifier(known))
+        self.classifier: Classifier
+        self.last_resort: Classifier | None = None
+        """Asked behind the deadline, so without slow detectors."""
+        if config.kind == "embedded":
+            self.classifier = EmbeddedClassifier(known, slow)
+        else:
+            self.classifier = self._cascade(DetectorClassifier(known, slow))
+            self.last_resort = QuickClassifier(known, slow)
 
     def _cascade(self, finder: DetectorClassifier) -> Cascade:
         config = self._config

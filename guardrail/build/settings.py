@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from guardrail.config import Config
+from guardrail.config.refusals import RefusalConfig, RefusalRuleConfig
 from guardrail.core.policy import Action, Mode, Policy, Stage
 from guardrail.core.release import ReleaseMode, StreamRules
 from guardrail.engine.lanes import sized
 from guardrail.errors import ConfigError
 from guardrail.frontends.exchange import Settings
+from guardrail.wire.refusals import RefusalRule, Refusals, key_digest
 from guardrail.wire.replies import Refusal
 
 __all__ = ["settings_of"]
@@ -29,24 +31,28 @@ def settings_of(config: Config, policies: Mapping[Stage, Sequence[Policy]]) -> S
     if rules.release is ReleaseMode.WINDOW:
         _law_room(rules, policies[Stage.OUTPUT])
     return Settings(
-        refusals={
-            stage: Refusal(
-                style=own.style,
-                message=config.refusal.message,
-                finish_reason=own.finish_reason,
-                status=own.status,
-            )
-            for stage, own in (
-                (Stage.INPUT, config.refusal.input),
-                (Stage.OUTPUT, config.refusal.output),
-            )
-        },
+        refusals=_refusals(config.refusal),
         streaming=rules,
         keep_alive_s=config.streaming.keep_alive_s,
         max_body_bytes=config.limits.max_body_bytes,
         max_concurrent_requests=config.limits.max_concurrent_requests,
         beside=config.input_check == "beside",
     )
+
+
+def _refusals(config: RefusalConfig) -> Refusals:
+    def stages(own: RefusalConfig | RefusalRuleConfig) -> dict[Stage, Refusal]:
+        asked = {Stage.INPUT: own.input or config.input, Stage.OUTPUT: own.output or config.output}
+        return {
+            stage: Refusal(one.style, config.message, one.finish_reason, one.status)
+            for stage, one in asked.items()
+        }
+
+    rules = tuple(
+        RefusalRule(stages(rule), frozenset(rule.paths), frozenset(map(key_digest, rule.keys)))
+        for rule in config.rules
+    )
+    return Refusals(stages(config), rules, config.messages)
 
 
 def _stream_rules(config: Config) -> StreamRules:

@@ -2,6 +2,8 @@
 
 from guardrail.config.classifier import ClassifierConfig, EscalationConfig, JudgeConfig
 from guardrail.config.load import load_config
+from guardrail.config.presidio import PresidioConfig
+from guardrail.config.refusals import RefusalConfig
 from guardrail.config.sections import (
     AuditSinkConfig,
     CacheConfig,
@@ -11,7 +13,6 @@ from guardrail.config.sections import (
     OnErrorConfig,
     PoliciesConfig,
     RedactionConfig,
-    RefusalConfig,
     UpstreamConfig,
 )
 
@@ -26,6 +27,7 @@ __all__ = [
     "JudgeConfig",
     "OnErrorConfig",
     "PoliciesConfig",
+    "PresidioConfig",
     "RedactionConfig",
     "RefusalConfig",
     "UpstreamConfig",

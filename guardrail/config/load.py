@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from guardrail.backends.policy_files import describe, load_yaml
+from guardrail.config.presidio import PresidioConfig
 from guardrail.config.sections import Config
 from guardrail.errors import ConfigError
 
@@ -94,4 +95,12 @@ def _anchored(config: Config, folder: Path) -> Config:
     policies = config.policies.model_copy(update={"directory": folder / config.policies.directory})
     sinks = [s.model_copy(update={"path": folder / s.path}) for s in config.audit.sinks]
     audit = config.audit.model_copy(update={"sinks": sinks})
-    return config.model_copy(update={"policies": policies, "audit": audit})
+    presidio = _with_folder(config.presidio, folder) if config.presidio else None
+    return config.model_copy(update={"policies": policies, "audit": audit, "presidio": presidio})
+
+
+def _with_folder(config: PresidioConfig, folder: Path) -> PresidioConfig:
+    """A name stays a name, unless it is that of a folder beside the file."""
+    path = folder / config.model
+    named = config.model.isidentifier() and not path.is_dir()
+    return config if named else config.model_copy(update={"model": str(path)})

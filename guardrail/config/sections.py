@@ -9,6 +9,8 @@ from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
 from guardrail.config.classifier import ClassifierConfig
 from guardrail.config.model import Count, Model
+from guardrail.config.presidio import PresidioConfig
+from guardrail.config.refusals import RefusalConfig
 from guardrail.config.streaming import StreamingConfig
 from guardrail.core.policy import FailMode, Strategy
 from guardrail.errors import FailureCode
@@ -22,7 +24,6 @@ __all__ = [
     "OnErrorConfig",
     "PoliciesConfig",
     "RedactionConfig",
-    "RefusalConfig",
     "UpstreamConfig",
 ]
 
@@ -189,29 +190,6 @@ class MetricsConfig(Model):
     enabled: bool = True
 
 
-class RefusalStage(Model):
-    """How a block of one stage looks to the client."""
-
-    style: Literal["completion", "error"] = Field(
-        default="completion", description="A normal answer that refuses, or an HTTP error."
-    )
-    finish_reason: Literal["content_filter", "stop"] = Field(
-        default="content_filter",
-        description="Of a refused completion. SDK parse helpers raise on content_filter.",
-    )
-    status: Annotated[int, Field(ge=400, le=499)] = Field(default=400, description="For style error.")
-
-
-class RefusalConfig(Model):
-    """Refusals."""
-
-    input: RefusalStage = RefusalStage()
-    output: RefusalStage = RefusalStage()
-    message: Annotated[str, Field(min_length=1)] = Field(
-        default="I can't help with that.", description="What a refusal says."
-    )
-
-
 class AuditSinkConfig(Model):
     """One sink of decision records."""
 
@@ -261,6 +239,7 @@ class Config(Model):
     upstream: UpstreamConfig | None = Field(default=None, description="Needed by guardrail serve.")
     classifier: ClassifierConfig = ClassifierConfig()
     policies: PoliciesConfig
+    presidio: PresidioConfig | None = None
     on_error: OnErrorConfig = OnErrorConfig()
     streaming: StreamingConfig = StreamingConfig()
     redaction: RedactionConfig = RedactionConfig()

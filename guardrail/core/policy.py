@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 _ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+_LANGUAGE: Final = re.compile(r"(?:[a-z]{2,3}(?:-[a-z0-9]{2,8})*)?")
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 JUDGE_REFUSAL: Final = "judge-refusal"
 CATEGORIES: Final = (
@@ -123,7 +124,8 @@ class Policy:
     of a detector, and an RE2 pattern, to the label that a hit stands for. A hit of a detector in
     ``prefilter``, which must block, does so without the judge. ``cache_ttl_s``: how long its verdicts
     are remembered, in seconds (None: as the cache is configured; 0: not at all). ``covers`` maps a label
-    to the ``CATEGORIES`` that a text under it falls into. Raises ``PolicyError``.
+    to the ``CATEGORIES`` that a text under it falls into. ``refusal`` is what a refusal under this policy
+    says, by language (RFC 5646, such as ``"de"``); ``""`` is for all others. Raises ``PolicyError``.
     """
 
     id: str
@@ -140,10 +142,11 @@ class Policy:
     prefilter: frozenset[str] = frozenset()
     cache_ttl_s: float | None = None
     covers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    refusal: Mapping[str, str] = field(default_factory=dict)
     revision: str = field(init=False)
 
     def __post_init__(self) -> None:
-        for law in (_law_id, _law_body, _law_labels, _law_strategies, _law_hits, _law_covers):
+        for law in (_law_id, _law_body, _law_labels, _law_strategies, _law_hits, _law_covers, _law_refusal):
             law(self)
         revision = hashlib.sha256(self.body.encode()).hexdigest()
         object.__setattr__(self, "revision", revision)
@@ -255,6 +258,16 @@ def _law_covers(policy: Policy) -> None:
                     f"policy {policy.id}: covers: {category!r} is no category of OpenAI's; "
                     f"take one of {', '.join(CATEGORIES)}"
                 )
+
+
+def _law_refusal(policy: Policy) -> None:
+    for language, text in policy.refusal.items():
+        if not _LANGUAGE.fullmatch(language):
+            raise PolicyError(
+                f"policy {policy.id}: refusal: {language!r} is no language; write it like de or pt-br"
+            )
+        if not text.strip():
+            raise PolicyError(f"policy {policy.id}: refusal: the text is empty; write what is said")
 
 
 class PolicySet:

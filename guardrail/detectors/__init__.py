@@ -7,12 +7,13 @@ What was weighed (figures in docs and benchmarks; 60 patterns, clean text):
   but a large native library without wheels for every platform.
 - phonenumbers: Google's numbering plans, which no pattern can replace; asked only about candidates.
 - python-stdnum: Luhn, ISO 7064, the IBAN registry and SSA's ranges, kept by others (LGPL, unmodified).
-- Presidio: 1,500-2,400 us/KB and a language model in memory: too slow where every request passes.
+- Presidio: 1,500-2,400 us/KB and a language model in memory: too slow where every request passes,
+  so it is an extra (see ``guardrail.backends.presidio``).
 """
 
 from guardrail.detectors.catalogue import DETECTORS, find_all
-from guardrail.detectors.detector import Detector
+from guardrail.detectors.detector import LONGEST_ELSEWHERE, Detector
 from guardrail.detectors.phrases import PhraseRules
 from guardrail.detectors.pii_context import REACH
 
-__all__ = ["DETECTORS", "REACH", "Detector", "PhraseRules", "find_all"]
+__all__ = ["DETECTORS", "LONGEST_ELSEWHERE", "REACH", "Detector", "PhraseRules", "find_all"]

@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["ENCODED_RUN", "Detector", "Triggered", "tidy"]
+__all__ = ["ENCODED_RUN", "LONGEST_ELSEWHERE", "Detector", "Triggered", "tidy"]
 
 ENCODED_RUN: Final = 4_096
 """How much of a run of encoded text, in code points, a stream holds back so that it is read whole."""
+LONGEST_ELSEWHERE: Final = 128
+"""The longest span, in code points, of detectors that are not in the catalogue (``presidio.*``): they are
+known by their names only, before and without the library behind them.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,10 +37,17 @@ _SHARE: Final = 0.9  # of the time that is left, for the escalation
 class Finder(Protocol):
     """Finds spans by rules; see ``guardrail.backends.embedded.DetectorClassifier``."""
 
-    def find(
+    def identity(self, policy: Policy) -> str:
+        """What its hits depend on."""
+        ...
+
+    async def found(
         self, policy: Policy, subject: Subject, only: Collection[str] | None = None
     ) -> list[tuple[int, Span]]:
-        """Every hit in the judged segments, by segment index; of the detectors ``only``, if given."""
+        """Every hit in the judged segments, by segment index; of the detectors ``only``, if given.
+
+        Raises ``ClassifierError``.
+        """
         ...
 
 
@@ -64,13 +71,13 @@ class Cascade:
             if escalating:
                 identity += f">{self._escalation.identity(policy)}{escalating}"
         if policy.detectors:
-            identity += f"+{sorted(policy.detectors.items())}{sorted(policy.prefilter)}"
+            identity += f"+{self._finder.identity(policy)}{sorted(policy.prefilter)}"
         return identity
 
     async def classify(self, policy: Policy, subject: Subject) -> Verdict:
-        """Raises what the judge raises."""
+        """Raises what the judge and the finder raise."""
         if policy.prefilter:
-            found = self._finder.find(policy, subject, policy.prefilter)
+            found = await self._finder.found(policy, subject, policy.prefilter)
             if found:
                 label = max((span.label for _, span in found), key=policy.action_of)
                 return Verdict(policy, label, violation=True, judge="rules")
@@ -84,7 +91,7 @@ class Cascade:
             return verdict
         beside = [
             (index, span)
-            for index, span in self._finder.find(policy, subject)
+            for index, span in await self._finder.found(policy, subject)
             if policy.action_of(span.label) is not Action.BLOCK
         ]
         return _stricter(verdict, policy, beside) if beside else verdict

@@ -17,7 +17,7 @@ from guardrail.core.redaction import Edit
 from guardrail.core.release import Release, StreamRules
 from guardrail.core.stream import StreamGuard
 from guardrail.core.vault import Vault
-from guardrail.detectors import DETECTORS, REACH
+from guardrail.detectors import DETECTORS, LONGEST_ELSEWHERE, REACH
 
 __all__ = ["Lane", "Piece", "sized"]
 
@@ -27,12 +27,13 @@ _LOOKED_BACK: Final = 16  # more than a vault needs to see of what stands before
 @lru_cache(maxsize=64)
 def sized(rules: StreamRules, detectors: frozenset[str]) -> StreamRules:
     """The rules, with as much held back as these detectors need to see a match before any of it leaves."""
-    known = [DETECTORS[name] for name in sorted(detectors)]
+    known = [DETECTORS[name] for name in sorted(detectors) if name in DETECTORS]
+    elsewhere = LONGEST_ELSEWHERE if len(known) < len(detectors) else 0
     spaced = [d for d in known if not d.unbroken]
     named = REACH if known else 0  # a word before the match may be what names it
     return replace(
         rules,
-        overlap=max([rules.overlap, named, *(len(d.opening) or d.held for d in spaced)]),
+        overlap=max([rules.overlap, elsewhere, named, *(len(d.opening) or d.held for d in spaced)]),
         unbroken=max([rules.unbroken, *(d.run for d in known)]),
         openings=rules.openings + tuple((d.opening, d.held) for d in spaced if d.opening),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import anyio
@@ -10,7 +9,7 @@ from anyio.abc import TaskGroup
 
 from guardrail.core.conversation import Kind, Segment, Turn
 from guardrail.core.decision import Decision
-from guardrail.core.policy import Action, Stage
+from guardrail.core.policy import Action
 from guardrail.core.release import StreamRules
 from guardrail.engine.check import GuardrailEngine, new_decision_id
 from guardrail.engine.history import Chat
@@ -23,6 +22,7 @@ from guardrail.frontends.asgi import (
     Scope,
     Send,
     compressed,
+    full_path,
     header,
     send_reply,
 )
@@ -31,11 +31,11 @@ from guardrail.frontends.streaming import StreamResponder
 from guardrail.frontends.unary import UnaryResponder
 from guardrail.frontends.verbatim import Verbatim
 from guardrail.wire.dialect import Dialect, GuardedRequest
+from guardrail.wire.refusals import Refusals
 from guardrail.wire.replies import (
     BAD_UPSTREAM,
     BUSY,
     UNAVAILABLE,
-    Refusal,
     decision_headers,
     refused_headers,
 )
@@ -51,7 +51,7 @@ class Settings:
     ``beside``: the app is asked while the prompt is being judged. It may so see a prompt that is blocked.
     """
 
-    refusals: Mapping[Stage, Refusal] = field(default_factory=lambda: {stage: Refusal() for stage in Stage})
+    refusals: Refusals = field(default_factory=Refusals)
     streaming: StreamRules = field(default_factory=StreamRules)
     keep_alive_s: float = 15.0
     max_body_bytes: int = 1_048_576
@@ -80,6 +80,7 @@ class Exchange:
         self._client = Client(scope, receive, send)
         self._send = self._client.send
         self._id = new_decision_id()
+        self._refusing = settings.refusals.for_request(full_path(scope), scope["headers"])
         self._responder: UnaryResponder | StreamResponder | Verbatim | None = None
         self._checks: TaskGroup | None = None
         self._unreadable: UnreadableResponse | None = None
@@ -199,7 +200,7 @@ class Exchange:
             reply = self._dialect.error(UNAVAILABLE, "guardrail_unavailable", message)
             await send_reply(self._send, reply, decision_headers(decision))
             return
-        refusal = self._settings.refusals[Stage.INPUT]
+        refusal = self._refusing.of(decision)
         reply = self._dialect.refuse(request, decision, refusal)
         if refusal.style == "completion":
             kind = Kind.REFUSAL if request.structured else Kind.TEXT
@@ -270,8 +271,7 @@ class Exchange:
         headers = start["headers"]
         if compressed(headers):
             raise UnreadableResponse("the upstream compressed its answer although it was not asked to")
-        refusal = self._settings.refusals[Stage.OUTPUT]
-        known = (self._engine, chat, self._dialect, request, decision, refusal)
+        known = (self._engine, chat, self._dialect, request, decision, self._refusing)
         if header(headers, b"content-type").lower().startswith(b"text/event-stream"):
             if self._checks is None:
                 raise UnreadableResponse("the upstream streams although it was not asked to")

@@ -1,4 +1,4 @@
-"""Between httpx and ASGI, both ways: an httpx transport that asks an ASGI app, and the app that asks another.
+"""Between httpx and ASGI, both ways: a transport that asks an ASGI app, an app that asks a transport.
 
     httpx client ──▶ AppTransport ──▶ ASGI app (guards) ──▶ TransportApp ──▶ the transport below
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any, Final
 
 import anyio
@@ -76,6 +77,8 @@ class Call(httpx.AsyncByteStream):
                 return None
             broke_off = httpx.RemoteProtocolError("the answer broke off")
             raise self.lost or self._failure or broke_off from None
+        except anyio.ClosedResourceError:
+            raise httpx.ReadError("the answer was closed") from None
         while self._received.statistics().current_buffer_used:
             chunks.append(self._received.receive_nowait())
         chunk = b"".join(chunks)
@@ -130,10 +133,9 @@ class Call(httpx.AsyncByteStream):
 
     async def _receive(self) -> Message:
         if not self._heard:
-            async for part in self._body:
-                return {"type": "http.request", "body": part, "more_body": True}
-            self._heard = True
-            return {"type": "http.request", "body": b"", "more_body": False}
+            part = await anext(self._body, None)
+            self._heard = part is None
+            return {"type": "http.request", "body": part or b"", "more_body": not self._heard}
         await self._gone.wait()
         return {"type": "http.disconnect"}
 
@@ -145,10 +147,8 @@ class Call(httpx.AsyncByteStream):
         elif message["type"] == "http.response.body":
             self._complete = not message.get("more_body", False)
             if (body := message.get("body", b"")) and self.start is not None:
-                try:
+                with suppress(anyio.BrokenResourceError):  # the caller is gone, as the app is told
                     await self._chunks.send(body)
-                except anyio.BrokenResourceError:  # the caller is gone, as the app is told
-                    pass
 
 
 class AppTransport(httpx.AsyncBaseTransport):

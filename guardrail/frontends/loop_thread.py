@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -17,7 +18,7 @@ R = TypeVar("R")
 class LoopThread:
     """Started by the first call, ended by ``close``; a call after that starts another. Safe for threads.
 
-    Works inside a running loop too, which it holds up meanwhile.
+    Works inside a running loop too, which it holds up meanwhile. What nobody closed ends with the process.
     """
 
     def __init__(self) -> None:
@@ -35,7 +36,8 @@ class LoopThread:
         with self._starting:
             if self._portal is None:
                 self._portal = self._thread.enter_context(start_blocking_portal())
-        future = self._portal.start_task_soon(function)
+                atexit.register(self.close)  # later it would wait for a thread that runs no more
+            future = self._portal.start_task_soon(function)
         try:
             return future.result()
         finally:
@@ -43,6 +45,7 @@ class LoopThread:
 
     def close(self) -> None:
         """End the loop and its thread, once what runs there is over."""
+        atexit.unregister(self.close)
         with self._starting:
             self._portal = None
             self._thread.close()

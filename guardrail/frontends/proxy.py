@@ -48,8 +48,9 @@ _AMBIGUOUS: Final = re.compile(
 class ProxyApp:
     """What ``guardrail serve`` runs.
 
-    A path is one of three: guarded (a dialect knows it), passed (the read-only model list and what
-    ``allow`` names), or refused with 403. A new route of the upstream's is never open by accident.
+    A path is one of four: guarded (a dialect knows it), our own (health, metrics and ``routes``), passed
+    (the read-only model list and what ``allow`` names), or refused with 403. A new route of the upstream's
+    is never open by accident. One of ``routes`` that ``allow`` names as it is goes to the upstream.
 
     ``warm`` is begun when the server starts; ``/readyz`` is 503 until it is over, however it ends.
     ``probe`` tells ``/readyz`` whether checks can be made; ``metrics`` is what ``/metrics`` shows, a
@@ -65,6 +66,7 @@ class ProxyApp:
         probe: Probe | None = None,
         warm: Warm | None = None,
         metrics: Metrics | None = None,
+        routes: Sequence[Route] = (),
         closers: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self._guarded = guarded
@@ -77,11 +79,12 @@ class ProxyApp:
         self._warmed = anyio.Event()
         if warm is None:
             self._warmed.set()
-        routes = [Route("/healthz", _health), Route("/readyz", self._ready)]
+        own = [Route("/healthz", _health), Route("/readyz", self._ready)]
         if metrics is not None:
-            routes.append(Route("/metrics", partial(_show_metrics, metrics)))
-        self._own = Starlette(routes=routes, lifespan=self._lifespan)
-        self._own_paths = frozenset(route.path for route in routes)
+            own.append(Route("/metrics", partial(_show_metrics, metrics)))
+        own += [route for route in routes if route.path not in self._exact]
+        self._own = Starlette(routes=own, lifespan=self._lifespan)
+        self._own_paths = frozenset(route.path for route in own)
 
     async def warmed(self) -> None:
         """Return when the warm-up that the lifespan began is over."""

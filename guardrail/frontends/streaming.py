@@ -28,6 +28,7 @@ from anyio.abc import TaskGroup
 from guardrail.core.conversation import Kind
 from guardrail.core.decision import Decision
 from guardrail.core.history import Delivered
+from guardrail.core.policy import Stage
 from guardrail.core.release import StreamRules
 from guardrail.engine.check import GuardrailEngine
 from guardrail.engine.history import Chat, failed
@@ -35,8 +36,9 @@ from guardrail.engine.outbox import Ready
 from guardrail.engine.streams import StreamedAnswer
 from guardrail.frontends.asgi import Message, Send, kept_headers, send_reply
 from guardrail.wire.dialect import Delta, Dialect, GuardedRequest, StreamEvent
-from guardrail.wire.replies import BAD_UPSTREAM, UNAVAILABLE, Header, Refusal, decision_headers
-from guardrail.wire.sse import Event, SseDecoder
+from guardrail.wire.refusals import Refusing
+from guardrail.wire.replies import BAD_UPSTREAM, UNAVAILABLE, Header, decision_headers
+from guardrail.wire.sse import SseDecoder
 
 __all__ = ["StreamResponder"]
 
@@ -60,7 +62,7 @@ class StreamResponder:
         dialect: Dialect,
         request: GuardedRequest,
         before: Decision,
-        refusal: Refusal,
+        refusing: Refusing,
         rules: StreamRules,
         keep_alive_s: float,
         group: TaskGroup,
@@ -72,10 +74,10 @@ class StreamResponder:
         self._dialect = dialect
         self._request = request
         self._before = before
-        self._refusal = refusal
+        self._refusing = refusing
         self._group = group
         self._decoder = SseDecoder()
-        self._reader = dialect.reader()
+        self._stream = dialect.stream(request)
         self._lock = anyio.Lock(fast_acquire=True)
         self._answer: StreamedAnswer[StreamEvent, Delta] = StreamedAnswer(
             engine,
@@ -85,7 +87,7 @@ class StreamResponder:
             group,
             before.id,
             self._flush,
-            self._split,
+            self._stream.split,
             structured=request.structured,
         )
         self._keep_alive_s = keep_alive_s
@@ -93,7 +95,6 @@ class StreamResponder:
         self._speaking: asyncio.Task[None] | None = None
         self._look_again(keep_alive_s)
         self._waiting: list[bytes] = []  # events before the first text
-        self._last: Event | None = None
         self._spoke: set[int] = set()  # choices whose text has left
         self._delivered = Delivered() if chat.remembers else None
         self._finished: set[int] = set()  # choices whose end the upstream has told
@@ -111,7 +112,7 @@ class StreamResponder:
         """Take one body message."""
         if self._ended:
             return
-        for read in self._reader.read(self._decoder.feed(message.get("body", b""))):
+        for read in self._stream.read(self._decoder.feed(message.get("body", b""))):
             self._take(read)
             if self._answer.full:  # one message may bring far more text than may be held
                 await self._answer.room()
@@ -122,7 +123,8 @@ class StreamResponder:
         self._complete = True
         rest = self._decoder.flush()
         if rest is not None:
-            self._take(self._dialect.read_event(rest))
+            for read in self._stream.read([rest]):
+                self._take(read)
         await self._drain()
         if not self._ended:
             await self._remember()
@@ -134,7 +136,7 @@ class StreamResponder:
         if self._ended:
             return
         if self._started:
-            await self._write(self._dialect.error_event(code, reason), last=True)
+            await self._write(self._stream.error(code, reason), last=True)
         else:
             self._ended = self._lost = True
             reply = self._dialect.error(BAD_UPSTREAM, code, reason)
@@ -163,10 +165,6 @@ class StreamResponder:
                 self._answer.unreadable(choice, read.unreadable)
         self._finished.update(read.finished)
         self._answer.push(read, read.deltas, read.choices, read.finished)
-
-    def _split(self, read: StreamEvent) -> list[tuple[StreamEvent, Delta]]:
-        parts = [self._dialect.read_event(event) for event in read.parts]
-        return [(part, part.deltas[0]) for part in parts]
 
     async def _drain(self, *, cut: bool = False) -> None:
         self._answer.finish_all(cut=cut)
@@ -200,19 +198,18 @@ class StreamResponder:
             elif not over:
                 out.append(self._event(item, item.event))
         if unmade:
-            out.append(self._dialect.error_event("guardrail_unavailable", _UNAVAILABLE))
-        elif whole and self._refusal.style == "completion":
-            out.append(self._dialect.end())
+            out.append(self._stream.error("guardrail_unavailable", _UNAVAILABLE))
+        elif whole and self._says_words:
+            out.append(self._stream.end())
         if not (self._spoke or halted):
             self._waiting.extend(out)
             return
         done = len(self._finished) >= self._request.choices and self._answer.idle
-        if not unmade and (done or (whole and self._refusal.style == "completion")):
+        if not unmade and (done or (whole and self._says_words)):
             await self._remember()
         await self._write(b"".join(out), last=bool(unmade) or whole)
 
     def _event(self, item: Ready[StreamEvent, Delta], event: StreamEvent) -> bytes:
-        self._last = event.event if event.choices else self._last
         texts = {delta.address: text for delta, text in item.texts} if item.texts else {}
         for delta in event.deltas:
             if delta.choice in item.dropped:
@@ -222,18 +219,20 @@ class StreamResponder:
             if self._delivered is not None:
                 text = texts.get(delta.address, delta.text)
                 self._delivered.add(delta.choice, delta.channel, delta.kind, text, whole=delta.whole)
-        if not texts and not item.dropped:
-            return event.event.raw
-        return self._dialect.edit_event(event.event, texts, item.dropped)
+        return self._stream.write(event, texts, item.dropped)
 
     def _halt(self, choice: int) -> bytes:
         decision = self._answer.halted[choice]
+        refusal = self._refusing.of(decision)
         spoke = choice in self._spoke
         if self._delivered is not None and not spoke:
-            self._delivered.add(choice, *self._refused_in, self._refusal.message, whole=False)
-        return self._dialect.halt(
-            self._last, choice, decision, self._refusal, spoke=spoke, structured=self._request.structured
-        )
+            self._delivered.add(choice, *self._refused_in, refusal.message, whole=False)
+        return self._stream.halt(choice, decision, refusal, spoke=spoke)
+
+    @property
+    def _says_words(self) -> bool:
+        """Whether refusals are answers, not errors."""
+        return self._refusing.stages[Stage.OUTPUT].style == "completion"
 
     @property
     def _refused_in(self) -> tuple[str, Kind]:
@@ -246,10 +245,11 @@ class StreamResponder:
         if decision.unavailable:
             reply = self._dialect.error(UNAVAILABLE, "guardrail_unavailable", _UNAVAILABLE)
         else:
-            reply = self._dialect.refuse(self._request, decision, self._refusal)
-        if self._delivered is not None and not decision.unavailable and self._refusal.style == "completion":
-            self._delivered.add(0, *self._refused_in, self._refusal.message, whole=False)
-            await self._remember()
+            refusal = self._refusing.of(decision)
+            reply = self._dialect.refuse(self._request, decision, refusal)
+            if self._delivered is not None and self._says_words:
+                self._delivered.add(0, *self._refused_in, refusal.message, whole=False)
+                await self._remember()
         await send_reply(self._send, reply, decision_headers(self._before, decision))
         self._stop()
 

@@ -17,6 +17,7 @@ from guardrail.engine.history import Chat, failed
 from guardrail.errors import UnreadableResponse
 from guardrail.frontends.asgi import Message, Send, header, kept_headers, send_reply
 from guardrail.wire.dialect import Choice, Dialect, GuardedRequest
+from guardrail.wire.refusals import Refusing
 from guardrail.wire.replies import (
     BAD_UPSTREAM,
     UNAVAILABLE,
@@ -43,7 +44,7 @@ class UnaryResponder:
         dialect: Dialect,
         request: GuardedRequest,
         before: Decision,
-        refusal: Refusal,
+        refusing: Refusing,
     ) -> None:
         self._start = start
         self._send = send
@@ -52,7 +53,7 @@ class UnaryResponder:
         self._dialect = dialect
         self._request = request
         self._before = before
-        self._refusal = refusal
+        self._refusing = refusing
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -83,11 +84,11 @@ class UnaryResponder:
         if reply is not None:
             await send_reply(self._send, reply, headers)
             return
-        blocked: dict[int, Decision] = {}
+        blocked: dict[int, Refusal] = {}
         texts: dict[Address, str] = {}
         for choice, decision in zip(choices, decisions, strict=True):
             if decision.action is Action.BLOCK:
-                blocked[choice.position] = decision
+                blocked[choice.position] = self._refusing.of(decision)
             else:
                 texts |= self._chat.delivered(
                     choice.turn, decision.redactions, structured=self._request.structured
@@ -96,9 +97,7 @@ class UnaryResponder:
         if texts:
             body = self._dialect.edit(body, texts)
         if blocked:
-            body = self._dialect.refuse_choices(
-                body, blocked, self._refusal, structured=self._request.structured
-            )
+            body = self._dialect.refuse_choices(body, blocked, structured=self._request.structured)
         if self._chat.remembers:  # before it leaves: the client's next turn may come at once
             for choice, decision in zip(choices, decisions, strict=True):
                 await self._remember(choice, decision, texts)
@@ -110,7 +109,8 @@ class UnaryResponder:
             return
         if decision.action is Action.BLOCK:
             kind = Kind.REFUSAL if self._request.structured else Kind.TEXT
-            await self._chat.answered(Turn("assistant", (Segment(self._refusal.message, (), kind),)))
+            words = self._refusing.of(decision).message
+            await self._chat.answered(Turn("assistant", (Segment(words, (), kind),)))
         else:
             await self._chat.answered(changed(choice.turn, texts))
 
@@ -120,8 +120,8 @@ class UnaryResponder:
             message = "the answer could not be checked, and unchecked answers are not let through"
             return self._dialect.error(UNAVAILABLE, "guardrail_unavailable", message)
         blocking = next((d for d in decisions if d.action is Action.BLOCK), None)
-        if blocking is not None and self._refusal.style == "error":
-            return self._dialect.refuse(self._request, blocking, self._refusal)
+        if blocking is not None and self._refusing.stages[Stage.OUTPUT].style == "error":
+            return self._dialect.refuse(self._request, blocking, self._refusing.of(blocking))
         return None
 
     async def _decide(self, choices: list[Choice]) -> list[Decision]:

@@ -70,7 +70,7 @@ _SILENT_FIELDS: Final = frozenset(
 _STRUCTURED: Final = ("json_schema", "json_object")
 
 
-class ChatDialect(ChatStream):
+class ChatDialect:
     """``POST …/chat/completions``."""
 
     name = "chat.completions"
@@ -138,18 +138,11 @@ class ChatDialect(ChatStream):
             raise UnreadableResponse("the upstream's answer is no chat completion") from None
         return found
 
-    def refuse_choices(
-        self,
-        raw: bytes,
-        refused: Mapping[int, Decision],
-        refusal: Refusal,
-        *,
-        structured: bool = False,
-    ) -> bytes:
-        """Put the refusal in place of the choices at these positions."""
+    def refuse_choices(self, raw: bytes, refused: Mapping[int, Refusal], *, structured: bool) -> bytes:
+        """Put a refusal in place of each choice at these positions."""
         choices = orjson.loads(raw)["choices"]
         changes: dict[Address, object] = {}
-        for position in refused:
+        for position, refusal in refused.items():
             index = choices[position].get("index", position)
             changes["choices", position] = refused_choice(index, refusal, structured=structured)
         return json_edit.edit(raw, changes)
@@ -159,6 +152,10 @@ class ChatDialect(ChatStream):
         if refusal.style == "error":
             return refusal_error(decision, refusal)
         return refused_request(request, decision, refusal)
+
+    def stream(self, request: GuardedRequest) -> ChatStream:
+        """For the chunks of the answer to this request."""
+        return ChatStream(structured=request.structured)
 
     def error(self, status: int, code: str, message: str, param: str | None = None) -> Reply:
         """OpenAI's error envelope."""

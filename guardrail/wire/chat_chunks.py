@@ -68,7 +68,7 @@ def plain_text(chunk: Any) -> tuple[int, str] | None:
             and (len(delta) == 1 or not any(delta[key] for key in delta.keys() - _PLAIN_DELTA))
         ):
             return index, text
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError):
         pass  # read_chunk says what it is
     return None
 

@@ -35,8 +35,8 @@ MAX_RUN: Final = 16  # more in one would hold text longer than it must
 _FIRST_CONTENT: Final[Address] = ("choices", 0, "delta", "content")
 _CONTENT: Final = re.compile(rb'"content"\s*+:\s*+("(?:[^"\\]++|\\.)*+")')
 _OBFUSCATION: Final = re.compile(rb'"obfuscation"\s*+:\s*+"([0-9A-Za-z]++)"')
-_LESSON: Final = 16  # what a lesson costs, in chunks that need no parsing
-_CREDIT: Final = 2 * _LESSON  # where no two chunks are alike lessons cost, and help nothing
+_LESSON: Final = 16  # what a lesson costs, in chunks that needed no parsing
+_CREDIT: Final = 2 * _LESSON  # where hardly two chunks are alike, learning is soon given up
 
 
 class _Shape(NamedTuple):
@@ -79,9 +79,8 @@ class ChatReader:
                         yield _run(run, texts, choice)
                     raise
                 plain = plain_text(chunk)
-                if plain and event.data and self._credit >= _LESSON:
-                    self._credit -= _LESSON
-                    self._shape = _shape(event.data, *plain) or self._shape
+                if plain and event.data:
+                    self._learn(event.data, *plain)
             if run and (plain is None or plain[0] != choice or len(run) == MAX_RUN):
                 yield _run(run, texts, choice)
                 run, texts = [], []
@@ -112,6 +111,11 @@ class ChatReader:
             return None
         self._credit += 1
         return (choice, text) if text else None
+
+    def _learn(self, data: bytes, choice: int, text: str) -> None:
+        """Keep the shape of a plain chunk, as long as lessons pay."""
+        self._credit -= _LESSON
+        self._shape = _shape(data, choice, text) if self._credit >= 0 else None
 
 
 def _shape(data: bytes, choice: int, text: str) -> _Shape | None:

@@ -21,7 +21,7 @@ from guardrail.core.redaction import Span, merge
 from guardrail.errors import FailureCode, UnreadableRequest
 from guardrail.wire.chat_messages import read_messages
 from guardrail.wire.policies import WORDS, ActionWord
-from guardrail.wire.requests import read_object, validated
+from guardrail.wire.requests import Message, read_object, validated
 
 __all__ = ["Checked", "MessagesCheck", "TextCheck", "answer", "read", "redacted"]
 
@@ -37,15 +37,6 @@ class TextCheck(_Check):
     """A prompt, or with ``stage: output`` an answer."""
 
     text: str
-
-
-class Message(BaseModel):
-    """A chat message; other fields are read as in a chat completion."""
-
-    model_config = ConfigDict(extra="allow")
-
-    role: str
-    content: str | list[str | dict[str, Any]] | None = None
 
 
 class MessagesCheck(_Check):

@@ -11,7 +11,7 @@ from guardrail.core.decision import Decision
 from guardrail.wire.replies import Refusal, Reply
 from guardrail.wire.sse import Event
 
-__all__ = ["Choice", "Delta", "Dialect", "EventReader", "GuardedRequest", "StreamEvent"]
+__all__ = ["Choice", "Delta", "Dialect", "EventStream", "GuardedRequest", "StreamEvent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +68,39 @@ class StreamEvent(NamedTuple):
     parts: Sequence[Event] = ()
 
 
-class EventReader(Protocol):
-    """Reads the events of one stream, in their order."""
+class EventStream(Protocol):
+    """One streamed answer: reads its events in their order, writes those that leave, and ends it."""
 
     def read(self, events: Sequence[Event]) -> Iterator[StreamEvent]:
-        """As a dialect's ``read_event``, with runs of events that add to one channel as one (``parts``).
+        """What each event adds. Runs of events that add to one channel may be read as one (``parts``).
 
-        Such events come by the dozen in one read of a fast stream. Raises ``UnreadableResponse`` where
-        ``read_event`` would, after the events before.
+        Such events come by the dozen in one read of a fast stream. Raises ``UnreadableResponse``, after
+        the events before.
         """
+        ...
+
+    def split(self, read: StreamEvent) -> Sequence[tuple[StreamEvent, Delta]]:
+        """The events of a run, one by one, each with its only delta; nothing for an event that is none."""
+        ...
+
+    def write(self, read: StreamEvent, texts: Mapping[Address, str], dropped: Sequence[int]) -> bytes:
+        """The event with new texts, and without the choices of these indexes, which were halted.
+
+        To be called for every event that leaves. What is no data of it (its name, comments) stays; nothing
+        at all where no choice does; where nothing changed these are the event's own bytes.
+        """
+        ...
+
+    def halt(self, choice: int, decision: Decision, refusal: Refusal, *, spoke: bool) -> bytes:
+        """The bytes that end one choice in mid-stream. ``spoke``: text of it has left."""
+        ...
+
+    def end(self) -> bytes:
+        """The bytes that end a stream whose choices were all halted."""
+        ...
+
+    def error(self, code: str, message: str) -> bytes:
+        """The bytes of an error in mid-stream; nothing follows it."""
         ...
 
 
@@ -101,15 +125,8 @@ class Dialect(Protocol):
         """Raises ``UnreadableResponse``."""
         ...
 
-    def refuse_choices(
-        self,
-        raw: bytes,
-        refused: Mapping[int, Decision],
-        refusal: Refusal,
-        *,
-        structured: bool = False,
-    ) -> bytes:
-        """The body with the choices at these positions replaced by the refusal.
+    def refuse_choices(self, raw: bytes, refused: Mapping[int, Refusal], *, structured: bool) -> bytes:
+        """The body with the choices at these positions replaced, each by its refusal.
 
         ``structured`` as the request was.
         """
@@ -119,43 +136,8 @@ class Dialect(Protocol):
         """A whole answer that refuses, as a body or as a stream, as the request asked."""
         ...
 
-    def read_event(self, event: Event) -> StreamEvent:
-        """Raises ``UnreadableResponse``."""
-        ...
-
-    def reader(self) -> EventReader:
-        """A new one for each stream: it may learn from the events that it reads."""
-        ...
-
-    def edit_event(self, event: Event, texts: Mapping[Address, str], dropped: Sequence[int]) -> bytes:
-        """The event with new texts, and without the choices of these indexes.
-
-        What is no data of it (its name, comments) stays; nothing at all where no choice does.
-        """
-        ...
-
-    def halt(
-        self,
-        last: Event | None,
-        choice: int,
-        decision: Decision,
-        refusal: Refusal,
-        *,
-        spoke: bool,
-        structured: bool = False,
-    ) -> bytes:
-        """The bytes that end one choice in mid-stream; ``last`` is an earlier event of the stream.
-
-        ``spoke`` tells whether text of the choice has left, ``structured`` what the request was.
-        """
-        ...
-
-    def end(self) -> bytes:
-        """The bytes that end a whole stream."""
-        ...
-
-    def error_event(self, code: str, message: str) -> bytes:
-        """The bytes of an error in mid-stream; nothing follows it."""
+    def stream(self, request: GuardedRequest) -> EventStream:
+        """For the streamed answer to this request."""
         ...
 
     def error(self, status: int, code: str, message: str, param: str | None = None) -> Reply:

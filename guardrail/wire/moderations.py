@@ -96,7 +96,9 @@ def read(raw: bytes) -> Asked:
     body = read_object(raw)
     given = body.get("input")
     if isinstance(given, list) and len(given) > MOST_TEXTS and isinstance(given[0], str):
-        raise UnreadableRequest(f"input has more than {MOST_TEXTS} texts; send several requests", param="input")
+        raise UnreadableRequest(
+            f"input has more than {MOST_TEXTS} texts; send several requests", param="input"
+        )
     try:
         request = validated(ModerationRequest, body)
     except UnreadableRequest as error:
@@ -133,8 +135,10 @@ def headers(decisions: Sequence[Decision]) -> list[Header]:
     return decision_headers(*told)
 
 
-def answer(decision_id: str, asked: Asked, decisions: Sequence[Decision], policies: Sequence[Policy]) -> Reply:
-    """The results, in the order of the texts; ``policies`` are those that judged. None may be ``unjudged``."""
+def answer(
+    decision_id: str, asked: Asked, decisions: Sequence[Decision], policies: Sequence[Policy]
+) -> Reply:
+    """One result a text; ``policies`` are those that judged. No decision may be ``unjudged``."""
     acting = [policy for policy in policies if policy.mode is Mode.ENFORCE]
     results = [
         _result(conversation, decision, acting)
@@ -166,7 +170,7 @@ def _result(conversation: Conversation, decision: Decision, policies: Sequence[P
 
 
 def _covered(verdict: Verdict) -> Sequence[str]:
-    """A violation whose label the policy does not declare, such as a refusal, counts as the strictest one."""
+    """A label that the policy does not declare, such as a refusal's, counts as the strictest one."""
     policy = verdict.policy
     label = verdict.label if verdict.label in policy.labels else policy.strictest.label
     return policy.covers.get(label or "", ())

@@ -121,8 +121,8 @@ class Applied(_Answer):
     reason: Annotated[
         Reason,
         Field(
-            description="configured: judges every request of the stage; added: by this request; off: by its "
-            "mode; other_stage: not written for this stage."
+            description="configured: judges every request of the stage; added: by this request; "
+            "off: by its mode; other_stage: not written for this stage."
         ),
     ]
 
@@ -170,16 +170,15 @@ def read_query(query: bytes) -> tuple[Stage, list[str]]:
         values = parse_qs(query.decode("ascii"), keep_blank_values=True)
     except ValueError:
         raise UnreadableRequest("the query cannot be read") from None
-    strange = sorted(set(values) - {"stage", "policies"})
-    if strange:
+    if set(values) - {"stage", "policies"}:
         raise UnreadableRequest("the query has a parameter that is none of stage and policies")
     stages = values.get("stage", [])
     if len(stages) != 1 or stages[0] not in list(Stage):
         raise UnreadableRequest("stage is not input or output", param="stage")
     if len(values.get("policies", [])) > 1:
         raise UnreadableRequest("policies is given twice; separate ids by commas", param="policies")
-    asked = "".join(values.get("policies", []))
-    return Stage(stages[0]), asked.split(",") if asked else []
+    asked = [one for listed in values.get("policies", []) for one in listed.split(",")]
+    return Stage(stages[0]), asked
 
 
 def resolved(catalogue: Catalogue, stage: Stage, asked: Sequence[str]) -> bytes:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from guardrail.errors import UnreadableRequest
 from guardrail.wire.json_edit import loads_strict
 
-__all__ = ["read_object", "validated"]
+__all__ = ["Message", "read_object", "validated"]
+
+
+class Message(BaseModel):
+    """A chat message; its other fields are read as in a chat completion."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: str
+    content: str | list[str | dict[str, Any]] | None = None
+
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail.backends.embedded import DetectorClassifier, EmbeddedClassifier, verdict_of
+from guardrail.backends.embedded import (
+    DetectorClassifier,
+    EmbeddedClassifier,
+    QuickClassifier,
+    verdict_of,
+)
 from guardrail.core.conversation import Kind, Segment, Subject, Turn
 from guardrail.core.decision import decide
 from guardrail.core.policy import Action, LabelRule, Policy, Stage
 from guardrail.core.redaction import Span, apply
 from guardrail.core.vault import Vault
-from guardrail.errors import PolicyError
+from guardrail.errors import ClassifierError, PolicyError
 
 pytestmark = pytest.mark.anyio
 
@@ -194,10 +200,111 @@ class TestEmbedded:
                 assert 0 <= span.start < span.end <= len(text)
 
 
+class Names:
+    """Slow detectors that know one name, and one text that breaks them."""
+
+    names = ("presidio.person", "presidio.location")
+
+    def __init__(self, identity: str = "a") -> None:
+        self.identity = identity
+        self.asked: list[list[str]] = []
+
+    async def find_all(self, names: Iterable[str], text: str) -> list[tuple[str, int, int]]:
+        self.asked.append(sorted(names))
+        if "broken" in text:
+            raise ClassifierError("broken")
+        at = text.find("Kim \u00d6")
+        return [("presidio.person", at, at + 5)] if at >= 0 and "presidio.person" in self.asked[-1] else []
+
+
+class TestSlowDetectors:
+    BOTH = policy(
+        detectors={"pii.email": "RED", "presidio.person": "BLK", "presidio.location": "FLG"},
+        phrases={"pipe bomb": "BLK"},
+    )
+
+    async def test_their_hits_stand_behind_those_of_the_catalogue(self):
+        finder = DetectorClassifier([self.BOTH], Names())
+        texts = ["nobody", f"Kim \u00d6 has {MAIL}"]
+        assert await finder.found(self.BOTH, subject(*texts)) == [
+            (1, Span(10, 26, "RED", "email")),
+            (1, Span(0, 5, "BLK", "person")),
+        ]
+
+    async def test_all_of_a_policy_share_one_pass_over_a_text(self):
+        slow = Names()
+        await DetectorClassifier([self.BOTH], slow).found(self.BOTH, subject("one", "two"))
+        assert slow.asked == [["presidio.location", "presidio.person"]] * 2
+
+    async def test_only_the_named_ones_are_asked(self):
+        slow = Names()
+        finder = DetectorClassifier([self.BOTH], slow)
+        text = subject(f"Kim \u00d6 has {MAIL}")
+        assert await finder.found(self.BOTH, text, {"pii.email"}) == [(0, Span(10, 26, "RED", "email"))]
+        assert slow.asked == []
+        assert await finder.found(self.BOTH, text, {"presidio.person"}) == [
+            (0, Span(0, 5, "BLK", "person"))
+        ]
+        assert await finder.found(self.BOTH, text, {"presidio.location"}) == []
+        assert slow.asked == [["presidio.person"], ["presidio.location"]]
+
+    async def test_a_policy_that_names_none_is_not_held_up(self):
+        slow = Names()
+        assert await DetectorClassifier([POLICY], slow).found(POLICY, subject(MAIL)) == found(MAIL)
+        assert slow.asked == []
+
+    async def test_what_began_before_and_what_stands_in_json_is_placed_like_any_other(self):
+        segments = (
+            Segment(" \u00d6 and more", (), preceding="so Kim"),
+            Segment(r'{"to": "Kim \u00d6"}', (), Kind.TOOL_ARGUMENTS),
+        )
+        hits = await DetectorClassifier([self.BOTH], Names()).found(self.BOTH, subject(*segments))
+        assert hits == [(0, Span(0, 2, "BLK", "person")), (1, Span(8, 18, "BLK", "person"))]
+
+    async def test_they_decide_with_the_rest(self):
+        classifier = EmbeddedClassifier([self.BOTH], Names())
+        for text, label in (("fine", "OK"), (MAIL, "RED"), ("Kim \u00d6", "BLK"), ("a pipe bomb", "BLK")):
+            assert (await classifier.classify(self.BOTH, subject(text))).label == label
+
+    async def test_that_they_fail_is_no_verdict(self):
+        for text in ("broken", f"broken, and {MAIL}"):
+            with pytest.raises(ClassifierError, match="broken"):
+                await EmbeddedClassifier([self.BOTH], Names()).classify(self.BOTH, subject(text))
+
+    async def test_where_the_time_is_up_they_are_left_out(self):
+        slow = Names()
+        classifier = QuickClassifier([self.BOTH], slow)
+        for text, label in (("Kim \u00d6 is broken", "OK"), (MAIL, "RED"), ("a pipe bomb", "BLK")):
+            verdict = await classifier.classify(self.BOTH, subject(text))
+            assert (verdict.label, verdict.reduced) == (label, True)
+        assert slow.asked == []
+
+    def test_the_model_behind_them_is_part_of_the_identity_where_they_are_named(self):
+        for kind in (DetectorClassifier, EmbeddedClassifier):
+            for one, same in ((POLICY, True), (self.BOTH, False)):
+                made = [kind([one], Names(identity)).identity(one) for identity in "aab"]
+                assert made[0] == made[1]
+                assert (made[0] == made[2]) is same
+            assert kind([POLICY], Names()).identity(POLICY) == kind([POLICY]).identity(POLICY)
+
+
 class TestStart:
     def test_an_unknown_detector_is_named_with_the_policy_and_those_that_exist(self):
         with pytest.raises(PolicyError, match=r"policy p: unknown detector 'pii\.shoe'.*pii\.email"):
             DetectorClassifier([policy(detectors={"pii.shoe": "RED"})])
+
+    def test_a_slow_one_that_is_unknown_is_named_with_all_there_are(self):
+        told = (
+            r"policy p: unknown detector 'presidio\.shoe'.*pii\.email.*presidio\.location, presidio\.person"
+        )
+        with pytest.raises(PolicyError, match=told):
+            DetectorClassifier([policy(detectors={"presidio.shoe": "RED"})], Names())
+
+    def test_one_of_presidio_without_presidio_is_told_what_to_add(self):
+        with pytest.raises(
+            PolicyError, match=r"policy p: detector 'presidio\.person' .*add presidio: {model"
+        ):
+            DetectorClassifier([policy(detectors={"presidio.person": "RED"})])
 
     def test_a_bad_phrase_names_itself_and_its_policy(self):
         with pytest.raises(PolicyError, match=r"policy p: .*\(unclosed"):

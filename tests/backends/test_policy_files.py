@@ -106,6 +106,20 @@ class TestFrontMatter:
         policy = load_policy(write(tmp_path, FRONT + "detectors: [pii.email, pii.ip]\n"))
         assert policy.detectors == {"pii.email": "S4", "pii.ip": "S4"}
 
+    @pytest.mark.parametrize(
+        ("covers", "read"),
+        [
+            ("[hate, harassment]", {label: ["hate", "harassment"] for label in ("S2", "S4")}),
+            ("{S4: [hate]}", {"S4": ["hate"]}),
+            ("[]", {}),
+        ],
+    )
+    def test_a_list_of_categories_stands_for_every_violation(
+        self, covers: str, read: dict[str, list[str]], tmp_path: Path
+    ):
+        assert load_policy(write(tmp_path, FRONT + f"covers: {covers}\n")).covers == read
+        assert load_policy(write(tmp_path)).covers == {}
+
     @pytest.mark.parametrize("mode", ["off", "'off'", "shadow", "enforce"])
     def test_a_mode_may_stand_without_quotes(self, mode: str, tmp_path: Path):
         """YAML reads a bare off as false."""
@@ -122,6 +136,8 @@ class TestFrontMatter:
             (FRONT + "modus: shadow\n", "modus", "unknown key; remove it"),
             (FRONT.replace("action: flag", "acton: flag"), "labels.S2.acton", "unknown key"),
             (FRONT.replace("id: spam\n", ""), "id", "required"),
+            (FRONT + "covers: [spam]\n", "policy spam: covers", "take one of harassment"),
+            (FRONT + "covers: {S0: [hate]}\n", "policy spam: covers", "violation: true"),
             ("id: spam\n", "labels", "required"),
             (FRONT.replace("id: spam", "id: ham"), "id 'ham'", "rename one"),
             (FRONT + "id: spam\n", "'id'", "stands twice"),

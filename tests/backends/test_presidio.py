@@ -1,37 +1,34 @@
-"""The twin of guardrail/backends/presidio.py: Presidio itself, with a spaCy pipeline of rules made here.
+"""The twin of guardrail/backends/presidio.py: Presidio itself, with a spaCy pipeline of rules.
 
-No model is needed: the pipeline knows a few names by heart and the lemmas of the words that Presidio looks
-for, and is loaded from its folder like any other. Presidio is an extra of some 380 MB; where it is missing
-this file is skipped, save for what holds without it. To run it: ``pip install 'guardrail[presidio]'``.
+Skipped without the extra, save for what holds without it. To run it: ``pip install 'guardrail[presidio]'``.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import socket
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail.detectors import DETECTORS
+from guardrail.detectors import DETECTORS, LONGEST_ELSEWHERE
 from guardrail.errors import ClassifierError, ConfigError
+from tests.presidio_pipeline import LONG_NAME, NAMES, needs_presidio, write_pipeline
 
 if TYPE_CHECKING:
     from guardrail.backends.presidio import PresidioDetectors
 
-HERE = importlib.util.find_spec("presidio_analyzer") is not None
-needs_presidio = pytest.mark.skipif(not HERE, reason="the extra guardrail[presidio] is not installed")
+pytestmark = pytest.mark.anyio
 
+BOUND_S = 30
 PERSON, LOCATION, PASSPORT = "presidio.person", "presidio.location", "presidio.us_passport"
-LONG_NAME = " ".join(["Ana"] * 60)  # 239 code points
-NAMES = {"Jane Doe": "PERSON", "Zoë": "PERSON", LONG_NAME: "PERSON", "Lisbon": "GPE", "five euros": "MONEY"}
 
 
 def test_without_the_extra_its_name_is_told() -> None:
@@ -46,22 +43,9 @@ def test_without_the_extra_its_name_is_told() -> None:
 
 @pytest.fixture(scope="module")
 def presidio(tmp_path_factory: pytest.TempPathFactory) -> PresidioDetectors:
-    import spacy
-
     from guardrail.backends.presidio import PresidioDetectors
 
-    nlp = spacy.blank("en")
-    lemmas = nlp.add_pipe("attribute_ruler")
-    lemmas.add([[{"LOWER": "passport"}]], {"LEMMA": "passport"})
-    nlp.add_pipe("entity_ruler").add_patterns(
-        [
-            {"label": label, "pattern": [{"TEXT": word} for word in name.split()]}
-            for name, label in NAMES.items()
-        ]
-    )
-    folder = tmp_path_factory.mktemp("model")
-    nlp.to_disk(folder)
-    return PresidioDetectors(str(folder))
+    return PresidioDetectors(write_pipeline(tmp_path_factory.mktemp("model")))
 
 
 @needs_presidio
@@ -69,16 +53,17 @@ class TestDetectors:
     def test_there_is_one_for_each_entity_that_the_model_or_a_recognizer_knows(
         self, presidio: PresidioDetectors
     ) -> None:
-        names = set(presidio.detectors)
+        names = set(presidio.names)
         assert {PERSON, LOCATION, PASSPORT, "presidio.us_driver_license"} <= names
         assert names.isdisjoint({"presidio.nrp", "presidio.organization", "presidio.money"})
         assert names.isdisjoint(DETECTORS)
-        assert all(one.name == name for name, one in presidio.detectors.items())
-        assert not any(one.inside or one.unbroken for one in presidio.detectors.values())
 
     def test_what_goes_online_or_can_be_stalled_is_left_out(self, presidio: PresidioDetectors) -> None:
         left_out = {"presidio.email_address", "presidio.url", "presidio.phone_number"}
-        assert left_out.isdisjoint(presidio.detectors)
+        assert left_out.isdisjoint(presidio.names)
+
+    def test_its_identity_is_the_pipeline_and_its_version(self, presidio: PresidioDetectors) -> None:
+        assert presidio.identity == "en_pipeline-0.0.0"
 
     @pytest.mark.parametrize(
         ("language", "found", "expected"),
@@ -87,7 +72,7 @@ class TestDetectors:
             ("es", "presidio.es_nif", "12345678Z"),
         ],
     )
-    def test_a_model_without_names_leaves_the_recognizers_of_its_language(
+    async def test_a_model_without_names_leaves_the_recognizers_of_its_language(
         self, tmp_path: Path, language: str, found: str, expected: str
     ) -> None:
         import spacy
@@ -96,8 +81,8 @@ class TestDetectors:
 
         spacy.blank(language).to_disk(tmp_path / "model")
         bare = PresidioDetectors(str(tmp_path / "model"))
-        assert PERSON not in bare.detectors
-        assert bare.detectors[found].find(f"n {expected}") == [(2, 2 + len(expected))]
+        assert PERSON not in bare.names
+        assert await bare.find_all([found], f"n {expected}") == [(found, 2, 2 + len(expected))]
 
     @pytest.mark.parametrize(
         ("names", "text", "expected"),
@@ -113,17 +98,16 @@ class TestDetectors:
             ([PASSPORT], "the number 912803456", []),  # too weak a pattern without a word beside it
         ],
     )
-    def test_find_all(
+    async def test_find_all(
         self, presidio: PresidioDetectors, names: list[str], text: str, expected: list[str]
     ) -> None:
-        assert [text[start:end] for _, start, end in presidio.find_all(names, text)] == expected
+        assert [text[start:end] for _, start, end in await presidio.find_all(names, text)] == expected
 
-    def test_names_say_what_was_found(self, presidio: PresidioDetectors) -> None:
-        found = presidio.find_all([PERSON, LOCATION], "Jane Doe of Lisbon")
+    async def test_names_say_what_was_found(self, presidio: PresidioDetectors) -> None:
+        found = await presidio.find_all([PERSON, LOCATION], "Jane Doe of Lisbon")
         assert found == [(PERSON, 0, 8), (LOCATION, 12, 18)]
-        assert presidio.detectors[LOCATION].find("Jane Doe of Lisbon") == [(12, 18)]
 
-    def test_all_names_share_one_pass(
+    async def test_all_names_share_one_pass(
         self, presidio: PresidioDetectors, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked = []
@@ -133,42 +117,144 @@ class TestDetectors:
             "_analyze",
             lambda text, entities: (asked.append(entities), analyze(text, entities))[1],
         )
-        presidio.find_all([PERSON, LOCATION, PASSPORT], "Jane Doe")
+        await presidio.find_all([PERSON, LOCATION, PASSPORT], "Jane Doe")
         assert asked == [["PERSON", "LOCATION", "US_PASSPORT"]]
 
-    def test_an_unknown_name_is_told_with_those_there_are(self, presidio: PresidioDetectors) -> None:
-        with pytest.raises(ConfigError, match=r"presidio\.nonsense.*presidio\.person"):
-            presidio.find_all(["presidio.nonsense"], "text")
-
     @pytest.mark.parametrize("at", [0, 1_861, 1_865, 1_871, 1_872, 1_880, 1_995, 1_999, 2_000, 3_740])
-    def test_a_name_is_found_wherever_it_stands_in_a_long_text(
+    async def test_a_name_is_found_wherever_it_stands_in_a_long_text(
         self, presidio: PresidioDetectors, at: int
     ) -> None:
         text = " ".join([*["a"] * (at // 2), "Jane Doe", *["a"] * 1_000])
         start = text.index("Jane Doe")
-        assert presidio.find_all([PERSON], text) == [(PERSON, start, start + 8)]
+        assert await presidio.find_all([PERSON], text) == [(PERSON, start, start + 8)]
 
-    def test_a_span_that_is_too_long_becomes_several_that_touch(self, presidio: PresidioDetectors) -> None:
-        found = presidio.detectors[PERSON].find(f"by {LONG_NAME}.")
-        assert found == [(3, 131), (131, 242)]
-        assert max(end - start for start, end in found) == presidio.detectors[PERSON].longest
+    async def test_a_span_that_is_too_long_becomes_several_that_touch(
+        self, presidio: PresidioDetectors
+    ) -> None:
+        found = await presidio.find_all([PERSON], f"by {LONG_NAME}.")
+        assert found == [(PERSON, 3, 131), (PERSON, 131, 242)]
+        assert max(end - start for _, start, end in found) == LONGEST_ELSEWHERE
 
     @given(
         st.lists(st.sampled_from([*NAMES, "912803456", "passport ", "\ud800", " ", "\n", "é"])).map("".join)
     )
-    def test_spans_are_sorted_in_range_and_apart(self, presidio: PresidioDetectors, text: str) -> None:
+    async def test_spans_are_sorted_in_range_and_apart(
+        self, presidio: PresidioDetectors, text: str
+    ) -> None:
         last = dict.fromkeys((PERSON, LOCATION, PASSPORT), 0)
-        found = presidio.find_all(last, text)
+        found = await presidio.find_all(last, text)
         assert [start for _, start, _ in found] == sorted(start for _, start, _ in found)
         for name, start, end in found:
-            assert last[name] <= start < end <= min(len(text), start + presidio.detectors[name].longest)
+            assert last[name] <= start < end <= min(len(text), start + LONGEST_ELSEWHERE)
             last[name] = end
 
-    def test_threads_may_share_it(self, presidio: PresidioDetectors) -> None:
-        texts = [f"{'so ' * n}Jane Doe" for n in range(24)]
-        with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda text: presidio.find_all([PERSON], text), texts))
-        assert found == [[(PERSON, 3 * n, 3 * n + 8)] for n in range(24)]
+
+@needs_presidio
+class TestPieces:
+    RUNS = st.tuples(st.sampled_from(["a", ":", " ", "\n", "é", "\ud800", "ab "]), st.integers(0, 2_500))
+
+    @given(st.lists(RUNS, max_size=5).map(lambda runs: "".join(part * count for part, count in runs)))
+    def test_whatever_is_no_longer_than_a_span_stands_whole_in_one(self, text: str) -> None:
+        from guardrail.backends.presidio import _pieces
+
+        end = 0
+        for offset, piece in _pieces(text):
+            assert offset == max(end - LONGEST_ELSEWHERE, 0)
+            assert piece == text[offset : offset + len(piece)].replace("\ud800", "?")
+            assert end < offset + len(piece)
+            end = offset + len(piece)
+        assert end == len(text)
+
+    @given(st.lists(RUNS, max_size=5).map(lambda runs: "".join(part * count for part, count in runs)))
+    def test_none_is_long_and_no_run_in_it_can_stall_the_tokenizer(self, text: str) -> None:
+        from guardrail.backends.presidio import _pieces
+
+        for _, piece in _pieces(text):
+            assert len(piece) <= 2_000
+            assert max(map(len, piece.split()), default=0) <= 256
+
+    def test_prose_is_cut_as_seldom_as_can_be(self) -> None:
+        from guardrail.backends.presidio import _pieces
+
+        assert [len(piece) for _, piece in _pieces("prose " * 1_000)] == [2_000, 2_000, 2_000, 384]
+
+
+class Gate:
+    """In the place of Presidio's ``analyze``: each piece waits until it is let through."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.threads: set[int] = set()
+        self.began = threading.Semaphore(0)
+        self.let = threading.Semaphore(0)
+
+    def __call__(self, text: str, _: list[str]) -> list[Any]:
+        self.pieces.append(text)
+        self.threads.add(threading.get_ident())
+        self.began.release()
+        assert self.let.acquire(timeout=BOUND_S)
+        return []
+
+    async def until_it_begins(self) -> None:
+        """The next piece; the event loop goes on."""
+        assert await anyio.to_thread.run_sync(self.began.acquire, True, BOUND_S)
+
+
+@needs_presidio
+class TestThread:
+    """It runs beside the event loop, one piece after another."""
+
+    @pytest.fixture
+    def gate(self, presidio: PresidioDetectors, monkeypatch: pytest.MonkeyPatch) -> Gate:
+        gate = Gate()
+        monkeypatch.setattr(presidio, "_analyze", gate)
+        return gate
+
+    async def test_the_event_loop_goes_on(self, presidio: PresidioDetectors, gate: Gate) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(presidio.find_all, [PERSON], "text")
+            await gate.until_it_begins()
+            gate.let.release()  # only a loop that goes on comes here
+        assert gate.threads.isdisjoint({threading.get_ident()})
+
+    async def test_a_long_text_holds_up_a_short_one_by_one_piece(
+        self, presidio: PresidioDetectors, gate: Gate
+    ) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(presidio.find_all, [PERSON], "long " * 2_000)
+            await gate.until_it_begins()
+            group.start_soon(presidio.find_all, [PERSON], "short")
+            await anyio.wait_all_tasks_blocked()
+            gate.let.release(9)
+        assert ([len(piece) for piece in gate.pieces], gate.pieces[1]) == (
+            [2_000, 5, *[2_000] * 4, 640],
+            "short",
+        )
+        assert len(gate.threads) == 1
+
+    async def test_what_was_given_up_is_not_looked_at_any_more(
+        self, presidio: PresidioDetectors, gate: Gate
+    ) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(presidio.find_all, [PERSON], "long " * 2_000)
+            await gate.until_it_begins()
+            group.start_soon(presidio.find_all, [PERSON], "waits")
+            await anyio.wait_all_tasks_blocked()
+            group.cancel_scope.cancel()
+        gate.let.release(2)
+        await presidio.find_all([PERSON], "next")
+        assert [piece[:5] for piece in gate.pieces] == ["long ", "next"]
+
+    async def test_loops_may_share_it(self, presidio: PresidioDetectors) -> None:
+        found: dict[int, Any] = {}
+
+        def one(n: int) -> None:
+            found[n] = anyio.run(presidio.find_all, [PERSON], f"{'so ' * n}Jane Doe")
+
+        async with anyio.create_task_group() as group:
+            for n in range(8):
+                group.start_soon(anyio.to_thread.run_sync, one, n)
+        assert found == {n: [(PERSON, 3 * n, 3 * n + 8)] for n in range(8)}
 
 
 @needs_presidio
@@ -183,20 +269,31 @@ class TestWhatGoesWrong:
         with pytest.raises(ConfigError, match=r"presidio\.model: .*install the pipeline"):
             PresidioDetectors(model)
 
-    def test_a_failure_is_no_empty_finding_and_does_not_tell_the_text(
+    def test_a_pipeline_that_always_fails_is_found_out_at_the_start(self, tmp_path: Path) -> None:
+        import spacy
+
+        from guardrail.backends.presidio import PresidioDetectors
+
+        nlp = spacy.blank("en")
+        nlp.add_pipe("ner")  # never trained, nor told what to find
+        nlp.to_disk(tmp_path / "model")
+        with pytest.raises(ConfigError, match=r"presidio\.model: spaCy cannot load and run "):
+            PresidioDetectors(str(tmp_path / "model"))
+
+    async def test_a_failure_is_no_empty_finding_and_does_not_tell_the_text(
         self, presidio: PresidioDetectors, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fail(text: str, _: list[str]) -> None:
             raise ValueError(f"did not find {text}")
 
         monkeypatch.setattr(presidio, "_analyze", fail)
-        with pytest.raises(ClassifierError, match="presidio failed: ValueError") as caught:
-            presidio.find_all([PERSON], "Jane Doe")
-        assert "Jane" not in str(caught.value)
-        assert caught.value.__suppress_context__
-        assert not presidio._lock.locked()
+        for _ in range(2):  # its thread lives on
+            with pytest.raises(ClassifierError, match="presidio failed: ValueError") as caught:
+                await presidio.find_all([PERSON], "Jane Doe")
+            assert "Jane" not in str(caught.value)
+            assert caught.value.__suppress_context__
 
-    def test_nothing_is_logged_and_nobody_is_asked(
+    async def test_nothing_is_logged_and_nobody_is_asked(
         self,
         presidio: PresidioDetectors,
         caplog: pytest.LogCaptureFixture,
@@ -209,7 +306,7 @@ class TestWhatGoesWrong:
         text = "Jane Doe, passport 912803456, jane@example.com, IBAN GB82 WEST 1234 5698 7654 32, http://a.b.com"
         with caplog.at_level(logging.DEBUG):
             logging.getLogger("presidio-analyzer").setLevel(logging.DEBUG)
-            found = presidio.find_all(list(presidio.detectors), text)
+            found = await presidio.find_all(list(presidio.names), text)
         logging.getLogger("presidio-analyzer").setLevel(logging.NOTSET)
         assert {name for name, _, _ in found} >= {PERSON, PASSPORT, "presidio.iban_code"}
         assert caplog.text == ""

@@ -47,8 +47,8 @@ def test_they_are_those_of_the_configuration():
         limits={"max_body_bytes": 77, "max_concurrent_requests": 5},
         input_check="beside",
     )
-    assert found.refusals[Stage.INPUT] == Refusal("error", "Not here.", "content_filter", 451)
-    assert found.refusals[Stage.OUTPUT] == Refusal("completion", "Not here.", "stop", 400)
+    assert found.refusals.stages[Stage.INPUT] == Refusal("error", "Not here.", "content_filter", 451)
+    assert found.refusals.stages[Stage.OUTPUT] == Refusal("completion", "Not here.", "stop", 400)
     assert found.streaming == StreamRules(
         ReleaseMode.WHOLE, 99, 7, first=5, final_check=True, max_held=1234
     )

@@ -411,6 +411,26 @@ class TestPaths:
         assert [sink.path for sink in config.audit.sinks] == [folder / "logs/a.jsonl", Path("/var/b")]
         assert config.policies.directory.is_absolute()
 
+    @pytest.mark.parametrize(
+        ("model", "expected"),
+        [
+            ("en_core_web_lg", "en_core_web_lg"),
+            ("pipeline", "{folder}/pipeline"),
+            ("./other", "{folder}/other"),
+            ("models/en", "{folder}/models/en"),
+            ("/var/models/en", "/var/models/en"),
+        ],
+    )
+    def test_a_pipeline_is_a_package_unless_it_is_a_folder_beside_the_file(
+        self, tmp_path: Path, model: str, expected: str
+    ):
+        (tmp_path / "pipeline").mkdir()
+        file = tmp_path / "guardrail.yaml"
+        file.write_text(SMALLEST + f"presidio: {{model: {model}}}\n")
+        presidio = load_config(file, {}).presidio
+        assert presidio is not None
+        assert presidio.model == expected.format(folder=tmp_path)
+
 
 class TestModels:
     def test_they_are_frozen(self, file: Path):

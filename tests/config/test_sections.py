@@ -65,6 +65,7 @@ def test_the_sections_of_the_whole():
         "upstream",
         "classifier",
         "policies",
+        "presidio",
         "on_error",
         "streaming",
         "redaction",

@@ -192,6 +192,24 @@ class TestLabels:
         made = policy(labels=rules)
         assert [made.strategy_of(label) for label in ("P2", "P3", "P9")] == [strategy, None, None]
 
+    def test_a_violating_label_may_cover_categories(self):
+        covers = {"P1": ["harassment"], "P3": ["hate", "violence/graphic"]}
+        assert policy(covers=covers).covers == covers
+        assert policy().covers == {}
+
+    @pytest.mark.parametrize(
+        ("covers", "fault"),
+        [
+            ({"P0": ["hate"]}, "covers: 'P0' is no declared label with violation: true"),
+            ({"P9": []}, "covers: 'P9' is no declared label"),
+            ({"P3": ["hate", "spam"]}, "'spam' is no category of OpenAI's; take one of harassment, "),
+            ({"P3": ["Hate"]}, "'Hate' is no category"),
+        ],
+    )
+    def test_and_nothing_else_may(self, covers, fault):
+        with pytest.raises(PolicyError, match=fault):
+            policy(covers=covers)
+
 
 class TestPolicySet:
     def test_keeps_the_order_given(self):

@@ -47,7 +47,10 @@ class Found:
         self.spans = spans
         self.asked = 0
 
-    def find(
+    def identity(self, policy: Policy) -> str:
+        return str(sorted(policy.detectors.items()))
+
+    async def found(
         self, policy: Policy, subject: Subject, only: Collection[str] | None = None
     ) -> list[tuple[int, Span]]:
         self.asked += 1
@@ -125,6 +128,16 @@ class TestClassify:
         failing = ScriptedClassifier([("", ClassifierUnavailable("503"))])
         with pytest.raises(ClassifierUnavailable):
             await Cascade(Found(MAIL), failing).classify(POLICY, SUBJECT)
+
+    @pytest.mark.parametrize("prefilter", [(), ("find.block",)])
+    async def test_it_raises_what_the_finder_raises(self, prefilter: tuple[str, ...]):
+        class Broken(Found):
+            async def found(self, *_: Any, **__: Any) -> list[tuple[int, Span]]:
+                raise ClassifierError("no finding")
+
+        asked = policy(prefilter=frozenset(prefilter))
+        with pytest.raises(ClassifierError, match="no finding"):
+            await Cascade(Broken(), ScriptedClassifier()).classify(asked, SUBJECT)
 
 
 HITS = st.lists(

@@ -29,6 +29,7 @@ from guardrail.errors import ClassifierUnavailable
 from guardrail.frontends.asgi import Message, Receive, Scope, Send
 from guardrail.frontends.middleware import Settings
 from guardrail.testing import MemorySink, drive_asgi
+from guardrail.wire.refusals import Refusals
 from guardrail.wire.replies import Refusal
 from tests.fakes import DONE, chunk, completion
 from tests.marked import marked
@@ -565,7 +566,7 @@ class TestWhatIsNotRemembered:
 
     @pytest.mark.parametrize("stream", [False, True])
     async def test_a_refusal_in_the_form_of_an_error(self, stream: bool):
-        errors = {stage: Refusal(style="error") for stage in Stage}
+        errors = Refusals(dict.fromkeys(Stage, Refusal(style="error")))
         house = House(refusals=errors)
         assert (await house.send([user("bad")], stream=stream))[0] is None
         assert [known.blocked for _, known in house.store.puts] == [True]

@@ -15,7 +15,7 @@ from guardrail.core.redaction import Span, apply, merge
 from guardrail.core.release import Release, StreamRules
 from guardrail.core.stream import StreamGuard
 from guardrail.core.vault import Vault
-from guardrail.detectors import DETECTORS, REACH
+from guardrail.detectors import DETECTORS, LONGEST_ELSEWHERE, REACH
 from guardrail.engine.lanes import Lane, sized
 from tests.marked import marked
 
@@ -115,6 +115,13 @@ class TestSized:
             assert found.openings == ((detector.opening, detector.held),)
         else:
             assert (found.overlap, found.openings) == (max(REACH, detector.held), ())
+
+    @pytest.mark.parametrize(("configured", "held"), [(5, LONGEST_ELSEWHERE), (500, 500)])
+    def test_those_that_are_not_in_the_catalogue_need_their_longest_span(self, configured: int, held: int):
+        found = sized(StreamRules(overlap=configured), frozenset({"presidio.person"}))
+        assert found == StreamRules(overlap=held)
+        both = sized(StreamRules(overlap=configured), frozenset({"presidio.person", "pii.email"}))
+        assert (both.overlap, both.unbroken) == (held, DETECTORS["pii.email"].run)
 
     def test_the_largest_of_each_kind_counts_and_what_was_configured_is_the_least(self):
         names = frozenset({"pii.email", "pii.phone", "secrets.jwt", "secrets.private_key"})

@@ -34,6 +34,7 @@ from guardrail.errors import (
 from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send
 from guardrail.frontends.exchange import Settings
 from guardrail.testing import MemorySink, ScriptedClassifier, drive_asgi
+from guardrail.wire.refusals import Refusals
 from guardrail.wire.replies import Refusal
 from tests.fakes import FakeUpstream, Say, chunk, completion
 
@@ -285,7 +286,7 @@ class TestInputBlock:
 
     async def test_the_error_style_has_its_own_status(self):
         refusal = Refusal(style="error", message="No.", status=451)
-        settings = Settings(refusals={Stage.INPUT: refusal, Stage.OUTPUT: Refusal()})
+        settings = Settings(refusals=Refusals({Stage.INPUT: refusal, Stage.OUTPUT: Refusal()}))
         app = App()
         sent = await drive(GuardrailMiddleware(app, engine(), settings), ask("forbidden", stream=True))
         assert (app.scopes, sent[0]["status"]) == ([], 451)
@@ -328,7 +329,7 @@ class TestOutage:
         assert sink.records[0].decision.unavailable
 
     async def test_a_closed_outage_is_503_in_every_refusal_style(self):
-        settings = Settings(refusals={stage: Refusal(style="error") for stage in Stage})
+        settings = Settings(refusals=Refusals(dict.fromkeys(Stage, Refusal(style="error"))))
         raw = ask("an outage", stream=True)
         sent = await drive(GuardrailMiddleware(App(), engine(), settings), raw)
         assert sent[0]["status"] == 503

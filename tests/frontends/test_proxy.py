@@ -12,6 +12,7 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.routing import Route
 
 from guardrail import GuardrailEngine, GuardrailMiddleware
 from guardrail.backends.forward import HttpForwarder
@@ -395,6 +396,21 @@ class TestOwnRoutes:
         proxy, guarded, upstream = proxy_of(["/*"], metrics=lambda: (b"", "text/plain"))
         assert (await ask(proxy, path))[0]["status"] == 405
         assert (guarded.seen, upstream.seen) == ([], [])
+
+    async def test_more_routes_are_served_and_never_forwarded(self):
+        route = Route("/v1/moderations", Named(b"own"), methods=["POST"])
+        proxy, guarded, upstream = proxy_of(["/v1/*", "/v1/moderation*"], routes=[route])
+        assert (await ask(proxy, "/v1/moderations"))[1]["body"] == b"own"
+        assert (await ask(proxy, "/v1/moderations", "GET"))[0]["status"] == 405
+        assert (guarded.seen, upstream.seen) == ([], [])
+
+    async def test_one_that_allow_names_as_it_is_goes_to_the_upstream(self):
+        routes = [Route(path, Named(b"own")) for path in ("/v1/moderations", "/other")]
+        proxy, _, upstream = proxy_of(["/v1/moderations", "/healthz"], routes=routes)
+        assert (await ask(proxy, "/v1/moderations"))[1]["body"] == b"upstream"
+        assert (await ask(proxy, "/other"))[1]["body"] == b"own"
+        assert (await ask(proxy, "/healthz", "GET"))[1]["body"] == b"ok"
+        assert upstream.seen == [("POST", "/v1/moderations")]
 
     @pytest.mark.parametrize("path", [CHAT, "/v1/realtime", "/v1/files/x"])
     async def test_a_websocket_is_refused_before_it_is_accepted(self, path: str):

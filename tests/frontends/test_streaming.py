@@ -23,6 +23,7 @@ from guardrail.errors import ClassifierUnavailable, UpstreamLost
 from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send
 from guardrail.frontends.middleware import Settings
 from guardrail.testing import MemorySink, ScriptedClassifier, drive_asgi
+from guardrail.wire.refusals import Refusals
 from guardrail.wire.replies import Refusal
 from tests.fakes import DONE, FakeUpstream, chunk, stream
 
@@ -55,7 +56,7 @@ SMALL = StreamRules(first=None, window=20, overlap=10, max_held=200)
 EVENTS = (b"content-type", b"text/event-stream")
 FIRST = chunk({"role": "assistant", "content": ""})
 LAST = chunk({}, finish_reason="stop")
-ERRORS = {stage: Refusal(style="error", message="No.") for stage in Stage}
+ERRORS = Refusals({stage: Refusal(style="error", message="No.") for stage in Stage})
 Then = Callable[[], Awaitable[None]]
 
 
@@ -456,7 +457,7 @@ class TestBlock:
         assert ends_of(whole(sent)) == []
 
     async def test_the_finish_reason_can_be_stop(self):
-        refusals = {stage: Refusal(finish_reason="stop") for stage in Stage}
+        refusals = Refusals(dict.fromkeys(Stage, Refusal(finish_reason="stop")))
         text = "All is fine here. " * 5 + "A forbidden thing. "
         sent = await drive(streaming(FIRST, *said(text), LAST, DONE), refusals=refusals)
         assert ends_of(whole(sent)) == ["stop"]
@@ -487,7 +488,7 @@ class TestBlock:
     async def test_when_all_choices_are_blocked_nothing_of_them_leaves(self, style: str):
         parts = [*said("forbidden one", 20, 0), *said("forbidden two", 20, 1)]
         ends = [chunk({}, index=i, finish_reason="stop") for i in (0, 1)]
-        refusals = {stage: Refusal(style=style) for stage in Stage}  # type: ignore[arg-type]
+        refusals = Refusals(dict.fromkeys(Stage, Refusal(style=style)))  # type: ignore[arg-type]
         raw = whole(await drive(streaming(*parts, *ends, DONE), fields={"n": 2}, refusals=refusals))
         assert b"forbidden" not in raw
         if style == "completion":

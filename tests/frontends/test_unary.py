@@ -19,6 +19,7 @@ from guardrail.frontends import unary
 from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send
 from guardrail.frontends.middleware import Settings
 from guardrail.testing import MemorySink, ScriptedClassifier, drive_asgi
+from guardrail.wire.refusals import Refusals
 from guardrail.wire.replies import Refusal
 from tests.fakes import completion
 
@@ -214,7 +215,9 @@ class TestBlock:
         assert whole(sent).endswith(tail)
 
     async def test_the_error_style_is_an_error_for_the_whole_answer(self):
-        refusals = {Stage.INPUT: Refusal(), Stage.OUTPUT: Refusal(style="error", message="No.", status=422)}
+        refusals = Refusals(
+            {Stage.INPUT: Refusal(), Stage.OUTPUT: Refusal(style="error", message="No.", status=422)}
+        )
         raw = choices({"content": "all fine"}, {"content": "a forbidden thing"})
         sent = await drive(answering(raw), engine(), refusals=refusals)
         assert sent[0]["status"] == 422
@@ -223,7 +226,7 @@ class TestBlock:
         assert b"fine" not in whole(sent)
 
     async def test_the_finish_reason_can_be_stop(self):
-        refusals = {stage: Refusal(finish_reason="stop", message="No.") for stage in Stage}
+        refusals = Refusals(dict.fromkeys(Stage, Refusal(finish_reason="stop", message="No.")))
         sent = await drive(answering(completion("forbidden")), engine(), refusals=refusals)
         choice = json.loads(whole(sent))["choices"][0]
         assert (choice["finish_reason"], choice["message"]["content"]) == ("stop", "No.")

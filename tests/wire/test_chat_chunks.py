@@ -253,6 +253,15 @@ class TestParseChunk:
         with pytest.raises(UnreadableResponse):
             parse_chunk(data)
 
+    @pytest.mark.parametrize("depth", [240, 260, 1100, 100_000])
+    def test_what_is_nested_too_deeply_is_unreadable(self, depth: int):
+        data = b'{"a":[' * (depth // 2) + b"]}" * (depth // 2)
+        if depth < 250:
+            assert parse_chunk(data) == json.loads(data)
+            return
+        with pytest.raises(UnreadableResponse):
+            parse_chunk(data)
+
 
 class TestIndexOf:
     @pytest.mark.parametrize(("choice", "index"), [({}, 0), ({"index": 3}, 3), ({"index": -1}, -1)])

@@ -59,6 +59,7 @@ AZURE = (
 )
 STEADY = {
     "openai": OPENAI,
+    "openai, spaced": OPENAI.replace(b'":', b'": ').replace(b',"', b', "'),
     "vllm": VLLM,
     "sglang": SGLANG,
     "ollama": OLLAMA,
@@ -196,6 +197,17 @@ class TestLearning:
         ]
         assert assert_read_as_in_full(events) == 1000
         assert len({data for data in parsed if data in [e.data for e in events]}) <= 1000 // 50
+
+    def test_a_first_chunk_unlike_the_others_is_no_hindrance(self, parsed: list[bytes | None]):
+        events = [fill(SGLANG), *[fill(VLLM, b"%d" % i) for i in range(10)]]
+        assert assert_read_as_in_full(events) == len(events)
+        assert {*parsed} & {one.data for one in events} == {events[0].data, events[1].data}
+
+    def test_an_obfuscation_that_stays_is_like_any_other_field(self, parsed: list[bytes | None]):
+        template = CHANGES["an obfuscation before"](VLLM)
+        events = [fill(template, b"%d" % i) for i in range(10)]
+        assert assert_read_as_in_full(events) == len(events)
+        assert {*parsed} & {one.data for one in events} == {events[0].data}
 
     def test_where_no_two_chunks_are_alike_it_gives_up_learning(self, parsed: list[bytes | None]):
         events = [fill(LLAMACPP_TIMINGS, b"a", number=i) for i in range(100)]
@@ -380,10 +392,13 @@ class TestHostileChunks:
         for odd in (text, b"a" + text, text + b"a", text + text):
             assert_read_as_in_full([fill(template), fill(template, b"b"), fill(template, odd)])
 
-    @pytest.mark.parametrize("other", [*ODD, b"a\\u0041", b"k3\x00", "ä".encode(), b"a" * 5000])
-    def test_obfuscations_that_are_more_than_letters(self, other: bytes):
-        for odd in (other, b"a" + other, other + b"a"):
-            assert_read_as_in_full([fill(OPENAI), fill(OPENAI, b"b"), fill(OPENAI, b"c", odd)])
+    @pytest.mark.parametrize("learned", [b"k3", b'k\\"b', *ODD])
+    def test_obfuscations_that_are_more_than_letters(self, learned: bytes):
+        for other in (*ODD, b'k"b', b"a\\u0041", b"k3\x00", b"k_3", "ä".encode(), b"a" * 5000):
+            for odd in (other, b"a" + other, other + b"a"):
+                events = [fill(OPENAI, b"a", learned), fill(OPENAI, b"b", odd), fill(OPENAI, b"c")]
+                assert_read_as_in_full(events)
+                assert_read_as_in_full([events[0], *events[2:], *events[1:]])
 
     @pytest.mark.parametrize("value", [b"null", b"1", b"[]", b'{"content":"b"}', b'["b"]'])
     def test_obfuscations_of_another_type(self, value: bytes):

@@ -15,6 +15,8 @@ from tests.wire.chats import (
     CHAT,
     MARK,
     at,
+    chunk,
+    delta,
     event,
     message_fields,
     mostly,
@@ -37,6 +39,13 @@ choices_of_a_chunk = shaped(
 streamed = mostly(
     st.lists(mostly(choices_of_a_chunk), min_size=1, max_size=3).map(lambda own: {"choices": own})
 )
+
+
+def test_the_reader_of_a_stream_adds_up_what_its_events_add():
+    events = [chunk(delta(1, content="a")), chunk(delta(1, content="b"))]
+    [read] = CHAT.reader().read(events)
+    assert read.parts == events
+    assert read.deltas == (CHAT.read_event(events[0]).deltas[0]._replace(text="ab"),)
 
 
 class TestAnyEvent:

@@ -1,0 +1,76 @@
+"""The endpoints that the proxy answers itself, from its own policies, with no upstream.
+
+``POST /v1/moderations``                     OpenAI's
+``POST /guardrail/v1/check``                 ours: the decision about a text or messages
+``GET  /guardrail/v1/policies``              ours: the policies, and which of them apply (``/resolve``)
+``GET  /guardrail/v1/openapi.json``          ours: what all of this looks like
+``POST /beta/litellm_basic_guardrail_api``   LiteLLM's generic guardrail API
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from guardrail.engine.check import GuardrailEngine
+from guardrail.errors import UnreadableRequest
+from guardrail.frontends.api_check import check
+from guardrail.frontends.api_litellm import guard
+from guardrail.frontends.api_moderations import moderate
+from guardrail.frontends.endpoint import Endpoint, Handler
+from guardrail.frontends.exchange import Settings
+from guardrail.frontends.slots import Slots
+from guardrail.wire import openapi
+from guardrail.wire.policies import Catalogue, listed, read_query, resolved
+from guardrail.wire.replies import openai_error
+
+__all__ = ["Api"]
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """What the endpoints need. ``trusted_roles`` are the engine's; ``metrics``: ``/metrics`` is served."""
+
+    engine: GuardrailEngine
+    settings: Settings
+    catalogue: Catalogue
+    trusted_roles: frozenset[str]
+    metrics: bool = False
+
+    def routes(self) -> list[Route]:
+        """The routes, to be given to ``ProxyApp``."""
+        document = openapi.document(
+            [policy.id for policy in self.catalogue.known], version("guardrail"), metrics=self.metrics
+        )
+        policies = listed(self.catalogue)
+        slots = Slots(self.settings.max_concurrent_requests)
+
+        def post(path: str, handler: Handler) -> Route:
+            return Route(path, Endpoint(handler, self.settings.max_body_bytes, slots), methods=["POST"])
+
+        return [
+            post(openapi.MODERATIONS, partial(moderate, self.engine, self.catalogue)),
+            post(openapi.CHECK, partial(check, self.engine, self.trusted_roles)),
+            post(openapi.LITELLM, partial(guard, self.engine, self.settings)),
+            Route(openapi.POLICIES, partial(_constant, policies)),
+            Route(openapi.RESOLVE, partial(_resolve, self.catalogue)),
+            Route(openapi.DOCUMENT, partial(_constant, document)),
+        ]
+
+
+async def _constant(body: bytes, request: Request) -> Response:
+    return Response(body, media_type="application/json")
+
+
+async def _resolve(catalogue: Catalogue, request: Request) -> Response:
+    try:
+        body = resolved(catalogue, *read_query(request.scope["query_string"]))
+    except UnreadableRequest as error:
+        reply = openai_error(error.status, "invalid_request_error", str(error), error.param)
+        return Response(reply.body, reply.status, media_type="application/json")
+    return Response(body, media_type="application/json")

@@ -1,0 +1,208 @@
+"""The ``responses`` dialect of OpenAI's API, for bodies and for streams.
+
+Shapes: platform.openai.com/docs/api-reference/responses and ``openai.types.responses`` of the Python SDK
+(2.54). Whatever is not understood is passed through and named. What stands on the server and not in the
+body cannot be judged: the turns behind ``previous_response_id`` and ``conversation``, a prompt template
+and a referenced item are named as unreadable, so the rule for unreadable parts decides about them. An
+answer in the background would be fetched later by a GET that nothing guards, so it is refused.
+
+Annotations of a text that was changed are kept as far as the text in front of them stayed the same; see
+``guardrail.wire.responses_edits``. Log probabilities of a changed text go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from guardrail.core.conversation import Address, Conversation, Segment, Turn
+from guardrail.core.decision import Decision
+from guardrail.errors import UnreadableRequest, UnreadableResponse
+from guardrail.wire import json_edit
+from guardrail.wire.chat_messages import get
+from guardrail.wire.dialect import Choice, GuardedRequest
+from guardrail.wire.replies import Refusal, Reply, openai_error, refusal_error
+from guardrail.wire.responses_edits import agreed, respelled, without_removed
+from guardrail.wire.responses_items import Reading, Said, as_one, read_items
+from guardrail.wire.responses_refusals import refused_body, refused_request
+from guardrail.wire.responses_shapes import RESPONSE, Mark, Shape
+from guardrail.wire.responses_stream import ResponsesStream
+
+__all__ = ["ResponsesDialect"]
+
+# Fields of a request that hold no text for the model. All others are judged, or named as unjudged.
+_FIELDS: Final[Mapping[str, Shape]] = {
+    **dict.fromkeys(
+        [
+            "input",
+            "instructions",
+            "prompt",
+            "guardrails",
+            "background",
+            "include",
+            "max_output_tokens",
+            "max_tool_calls",
+            "metadata",
+            "model",
+            "moderation",
+            "parallel_tool_calls",
+            "prompt_cache_key",
+            "prompt_cache_options",
+            "prompt_cache_retention",
+            "safety_identifier",
+            "service_tier",
+            "store",
+            "stream",
+            "stream_options",
+            "temperature",
+            "tool_choice",
+            "top_logprobs",
+            "top_p",
+            "truncation",
+            "user",
+        ]
+    ),
+    "context_management": None,
+    "reasoning": dict.fromkeys(["context", "effort", "generate_summary", "mode", "summary"]),
+    "text": {
+        "format": {
+            **dict.fromkeys(["type", "name", "strict"]),
+            "schema": Mark.OPAQUE,
+            "description": Mark.OPAQUE,
+        },
+        "verbosity": None,
+    },
+    "tools": Mark.OPAQUE,
+    "previous_response_id": Mark.OPAQUE,
+    "conversation": Mark.OPAQUE,
+}
+_STRUCTURED: Final = ("json_schema", "json_object")
+
+
+class ResponsesDialect:
+    """``POST …/responses``."""
+
+    name = "responses"
+
+    def read_request(self, raw: bytes) -> GuardedRequest:
+        """Raises ``UnreadableRequest`` with the parameter that is wrong."""
+        body = json_edit.loads_strict(raw)
+        if not isinstance(body, dict):
+            raise UnreadableRequest("the body is not a JSON object")
+        for switch in ("stream", "background"):
+            if not isinstance(body.get(switch) or False, bool):
+                raise UnreadableRequest(f"{switch} is not true or false", param=switch)
+        if body.get("background"):
+            raise UnreadableRequest(
+                "an answer in the background would be fetched unguarded; leave background out",
+                param="background",
+            )
+        added = body.get("guardrails")
+        if added is None:
+            added = []
+        if not isinstance(added, list) or not all(isinstance(a, str) for a in added):
+            raise UnreadableRequest("guardrails is not a list of policy ids", param="guardrails")
+        if "guardrails" in body:
+            raw = json_edit.edit(raw, {("guardrails",): json_edit.REMOVE})
+        model = body.get("model")
+        return GuardedRequest(
+            raw=raw,
+            conversation=_conversation(body),
+            model=model if isinstance(model, str) else "",
+            stream=body.get("stream") or False,
+            choices=1,
+            include_usage=False,
+            added_policies=tuple(added),
+            structured=get(body.get("text"), "format", "type") in _STRUCTURED,
+        )
+
+    def edit(self, raw: bytes, texts: Mapping[Address, str]) -> bytes:
+        """New texts in place; what spells the old ones or points into them goes."""
+        changes: dict[Address, object] = {**texts}
+        parts = [address for address in texts if address[-1] == "text"]
+        if parts:
+            body = orjson.loads(raw)
+            for address in parts:
+                part = body
+                for step in address[:-1]:
+                    part = part[step]
+                changes |= respelled(part, address[:-1], agreed(part["text"], texts[address]))
+        return json_edit.edit(raw, without_removed(changes))
+
+    def drop(self, raw: bytes, turns: Sequence[int]) -> bytes:
+        """Take out the items of these turns, or the instructions."""
+        said = _said(orjson.loads(raw), [])
+        gone: dict[Address, object] = {}
+        for turn in turns:
+            for item in said[turn].items:
+                gone["input", item] = json_edit.REMOVE
+            if not said[turn].items:
+                gone[said[turn].turn.segments[0].address] = json_edit.REMOVE
+        return json_edit.edit(raw, gone)
+
+    def read_response(self, raw: bytes) -> list[Choice]:
+        """The whole output as one choice. Raises ``UnreadableResponse``."""
+        reading = Reading(answer=True)
+        try:
+            body = json_edit.loads_strict(raw)
+            reading.items(body["output"], ("output",))
+            reading.read(body, RESPONSE, ())
+        except (KeyError, TypeError, UnreadableRequest):
+            raise UnreadableResponse("the upstream's answer is no response") from None
+        return [Choice(0, Turn("assistant", as_one(reading.segments)), tuple(reading.unreadable))]
+
+    def refuse_choices(
+        self,
+        raw: bytes,
+        refused: Mapping[int, Decision],
+        refusal: Refusal,
+        *,
+        structured: bool = False,
+    ) -> bytes:
+        """Put the refusal in place of the output, in the same way where that is structured."""
+        return refused_body(orjson.loads(raw), refused[0], refusal)
+
+    def refuse(self, request: GuardedRequest, decision: Decision, refusal: Refusal) -> Reply:
+        """A response that holds the refusal, or the error form."""
+        if refusal.style == "error":
+            return refusal_error(decision, refusal)
+        return refused_request(request, decision, refusal)
+
+    def stream(self, request: GuardedRequest) -> ResponsesStream:
+        """For one stream."""
+        return ResponsesStream(request)
+
+    def error(self, status: int, code: str, message: str, param: str | None = None) -> Reply:
+        """OpenAI's error envelope."""
+        return openai_error(status, code, message, param)
+
+
+def _conversation(body: dict[str, Any]) -> Conversation:
+    """All texts of a request that reach the model. Raises ``UnreadableRequest``."""
+    reading = Reading()
+    turns = tuple(said.turn for said in _said(body, reading.unreadable))
+    asides: tuple[Turn, ...] = ()
+    if prompt := body.get("prompt"):
+        reading.unreadable.append("$.prompt")  # the template
+        variables = get(prompt, "variables")
+        for name, value in variables.items() if isinstance(variables, dict) else ():
+            reading.read(value, Mark.PART, ("prompt", "variables", name))
+        asides = (Turn("prompt", tuple(reading.segments)),)
+    reading.read(body, _FIELDS, ())
+    return Conversation(turns, tuple(reading.unreadable), asides)
+
+
+def _said(body: dict[str, Any], unreadable: list[str]) -> list[Said]:
+    """The turns of a request: its instructions, then its input. Raises ``UnreadableRequest``."""
+    said: list[Said] = []
+    for key, role in (("instructions", "system"), ("input", "user")):
+        value = body.get(key)
+        if isinstance(value, str):
+            said.append(Said(Turn(role, (Segment(value, (key,)),)), ()))
+        elif isinstance(value, list) and key == "input":
+            said += read_items(value, ("input",), unreadable)
+        elif value is not None:
+            raise UnreadableRequest(f"{key} is of a wrong type", param=key)
+    return said

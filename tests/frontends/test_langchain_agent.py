@@ -1,0 +1,375 @@
+"""The twin of guardrail/frontends/langchain_agent.py: real LangChain agents, their model on loopback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pydantic
+import pytest
+from langchain.agents import create_agent
+from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
+from langchain_core.tools import tool
+from langchain_openai import ChatOpenAI
+from langgraph.checkpoint.memory import InMemorySaver
+
+from guardrail import GuardrailEngine, PolicyViolation
+from guardrail.backends.memory_cache import MemoryHistory
+from guardrail.core.policy import Stage
+from guardrail.frontends import langchain as front
+from guardrail.frontends.langchain_agent import GuardrailAgentMiddleware
+from guardrail.testing import MemorySink, ScriptedClassifier
+from tests.e2e.conftest import write_policies
+from tests.fakes import DONE, FakeUpstream, Say, chunk, completion
+from tests.frontends.test_filters import MAIL, RULES, engine, threads
+
+MARK = "[REDACTED:HIDE]"
+REFUSAL = "I can't help with that."
+MAILED: list[str] = []
+
+
+@tool
+def mail(to: str) -> str:
+    """Send a mail."""
+    MAILED.append(to)
+    return f"sent to {to}"
+
+
+@tool
+def page(number: int) -> str:
+    """Read a page."""
+    return {1: "calm words", 2: "forbidden words", 3: f"write to {MAIL}"}[number]
+
+
+class Person(pydantic.BaseModel):
+    """Who it is."""
+
+    name: str
+    mail: str
+
+
+def calls(name: str, /, **args: Any) -> Say:
+    function = {"name": name, "arguments": json.dumps(args)}
+    call = {"id": f"call_{name}", "type": "function", "function": function}
+    return Say(completion(None, finish_reason="tool_calls", tool_calls=[call]))
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[FakeUpstream]:
+    with FakeUpstream() as server:
+        yield server
+
+
+@pytest.fixture
+def model(upstream: FakeUpstream) -> Iterator[ChatOpenAI]:
+    upstream.seen.clear()
+    upstream.script.clear()
+    upstream.text = "Fine."
+    MAILED.clear()
+    with httpx.Client() as client:
+        yield ChatOpenAI(
+            model="m",
+            base_url=upstream.url,
+            api_key="k",
+            max_retries=0,
+            http_client=client,
+        )
+
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def make(model: ChatOpenAI) -> Iterator[Make]:
+    """Makes agents; their guards are closed in the end, and no thread is left."""
+    before, made = threads(), []
+
+    def one(guard: GuardrailEngine | None = None, *, agent: Any = (), **options: Any) -> Any:
+        made.append(GuardrailAgentMiddleware(guard or engine(), **options))
+        return create_agent(model, [mail, page], middleware=[made[-1]], **dict(agent))
+
+    yield one
+    for guard in made:
+        guard.close()
+    assert {thread for thread in threads() - before if "portal" in thread.name} == set()
+
+
+def ask(agent: Any, *texts: Any, **config: Any) -> list[Any]:
+    messages = [HumanMessage(text) if isinstance(text, str) else text for text in texts]
+    return agent.invoke({"messages": messages}, **config)["messages"]
+
+
+def sent(upstream: FakeUpstream) -> list[list[Any]]:
+    return [[message.get("content") for message in seen.json["messages"]] for seen in upstream.seen]
+
+
+class TestInput:
+    def test_a_pass(self, make: Make, upstream: FakeUpstream):
+        agent = make(agent={"system_prompt": "Be brief."})
+        assert [m.content for m in ask(agent, "Hi")] == ["Hi", "Fine."]
+        assert sent(upstream) == [["Be brief.", "Hi"]]
+
+    def test_a_block_ends_the_run(self, make: Make, upstream: FakeUpstream):
+        answer = ask(make(), "a forbidden thing")[-1]
+        assert (type(answer), answer.content) == (AIMessage, REFUSAL)
+        assert answer.response_metadata["finish_reason"] == "content_filter"
+        assert upstream.seen == []
+
+    def test_a_block_raises(self, make: Make, upstream: FakeUpstream):
+        with pytest.raises(PolicyViolation) as caught:
+            ask(make(exit_behavior="error"), "a forbidden thing")
+        assert caught.value.decision.stage is Stage.INPUT
+        assert upstream.seen == []
+
+    def test_a_block_is_replaced(self, make: Make, upstream: FakeUpstream):
+        agent = make(exit_behavior="replace", violation_message="Removed by {policies}.")
+        assert ask(agent, "Hi", AIMessage("Hello."), "a forbidden thing")[-1].content == "Fine."
+        assert sent(upstream) == [["Hi", "Hello.", "Removed by house-rules."]]
+
+    def test_what_is_older_cannot_be_replaced(self, make: Make, upstream: FakeUpstream):
+        agent = make(exit_behavior="replace")
+        assert ask(agent, "a forbidden thing", AIMessage("Hello."), "Hi")[-1].content == REFUSAL
+        assert upstream.seen == []
+
+    def test_two_messages_in_a_row_are_both_judged(self, make: Make):
+        assert ask(make(), "a forbidden thing", "Hi")[-1].content == REFUSAL
+
+    def test_the_model_gets_redacted_text_and_the_state_keeps_it(self, make: Make, upstream: FakeUpstream):
+        messages = ask(make(), f"I am {MAIL}")
+        assert sent(upstream) == [[f"I am {MARK}"]]
+        assert messages[0].content == f"I am {MAIL}"
+
+    @pytest.mark.parametrize(
+        ("strategy", "shown"), [("redact", MARK), ("mask", "***@*******.com"), ("hash", "[HASH:")]
+    )
+    def test_strategies(self, make: Make, upstream: FakeUpstream, strategy: Any, shown: str):
+        ask(make(strategy=strategy), MAIL)
+        assert sent(upstream)[0][0].startswith(shown[:6])
+        assert MAIL not in sent(upstream)[0][0]
+
+    def test_an_outage_raises_whatever_the_exit(self, make: Make):
+        for exit_behavior in ("end", "error", "replace"):
+            with pytest.raises(PolicyViolation) as caught:
+                ask(make(exit_behavior=exit_behavior), "an outage")
+            assert caught.value.decision.unavailable
+
+    def test_turned_off(self, make: Make, upstream: FakeUpstream):
+        assert ask(make(apply_to_input=False), "a forbidden thing")[-1].content == "Fine."
+        assert sent(upstream) == [["a forbidden thing"]]
+
+
+class TestOutput:
+    def test_a_block_ends_the_run(self, make: Make, upstream: FakeUpstream):
+        upstream.text = "forbidden"
+        assert ask(make(violation_message="Not so."), "Hi")[-1].content == "Not so."
+        with pytest.raises(PolicyViolation) as caught:
+            ask(make(exit_behavior="error"), "Hi")
+        assert caught.value.decision.stage is Stage.OUTPUT
+
+    @pytest.mark.parametrize("exit_behavior", ["end", "replace"])
+    def test_a_blocked_call_is_not_made(self, make: Make, upstream: FakeUpstream, exit_behavior: Any):
+        upstream.script.append(calls("mail", to="forbidden"))
+        answer = ask(make(exit_behavior=exit_behavior), "Hi")[-1]
+        assert (answer.content, answer.tool_calls, MAILED) == (REFUSAL, [], [])
+
+    def test_a_redacted_call_is_made_redacted(self, make: Make, upstream: FakeUpstream):
+        upstream.script.append(calls("mail", to=MAIL))
+        ask(make(), "Hi")
+        assert MAILED == [MARK]
+
+    def test_a_placeholder_comes_back_in_calls_and_answers(self, make: Make, upstream: FakeUpstream):
+        agent = make(strategy="placeholder", agent={"checkpointer": InMemorySaver()})
+
+        def answer(seen: Any) -> Say:
+            first = seen.json["messages"][0]["content"]
+            assert MAIL not in json.dumps(seen.json)
+            placeholder = first.removeprefix("I am ")
+            if seen.json["messages"][-1]["role"] == "tool":
+                return Say(completion(f"Written to {placeholder}."))
+            return calls("mail", to=placeholder)
+
+        upstream.default, before = answer, upstream.default
+        try:
+            messages = ask(agent, f"I am {MAIL}", config={"configurable": {"thread_id": "1"}})
+        finally:
+            upstream.default = before
+        assert MAILED == [MAIL]
+        assert messages[-1].content == f"Written to {MAIL}."
+
+    def test_turned_off(self, make: Make, upstream: FakeUpstream):
+        upstream.text = "forbidden"
+        assert ask(make(apply_to_output=False), "Hi")[-1].content == "forbidden"
+
+
+class TestToolResults:
+    def test_a_block_ends_the_run(self, make: Make, upstream: FakeUpstream):
+        upstream.script.append(calls("page", number=2))
+        assert ask(make(), "Hi")[-1].content == REFUSAL
+        assert len(upstream.seen) == 1
+
+    def test_a_block_is_replaced(self, make: Make, upstream: FakeUpstream):
+        upstream.script.append(calls("page", number=2))
+        agent = make(exit_behavior="replace", violation_message="Removed.")
+        assert ask(agent, "Hi")[-1].content == "Fine."
+        assert sent(upstream)[-1] == ["Hi", None, "Removed."]
+
+    def test_the_model_gets_them_redacted(self, make: Make, upstream: FakeUpstream):
+        upstream.script.append(calls("page", number=3))
+        messages = ask(make(), "Hi")
+        assert sent(upstream)[-1][-1] == f"write to {MARK}"
+        assert [m.content for m in messages if isinstance(m, ToolMessage)] == [f"write to {MAIL}"]
+
+    def test_turned_off(self, make: Make, upstream: FakeUpstream):
+        upstream.script.append(calls("page", number=2))
+        assert ask(make(apply_to_tool_results=False), "Hi")[-1].content == "Fine."
+        assert sent(upstream)[-1][-1] == "forbidden words"
+
+
+class TestHistory:
+    def test_only_what_is_new_is_judged(self, make: Make, upstream: FakeUpstream):
+        judge = ScriptedClassifier(RULES)
+        upstream.script.append(calls("page", number=1))
+        agent = make(engine(classifier=judge, history=MemoryHistory(100, 600)))
+        messages = ask(agent, "Hi")
+        ask(agent, *messages, "And?")
+        inputs = [subject.text for _, subject in judge.asked if subject.stage is Stage.INPUT]
+        assert inputs == ["Hi", "calm words", "And?"]
+
+    def test_a_blocked_message_does_not_block_the_chat_for_good(self, make: Make, upstream: FakeUpstream):
+        saver = {"checkpointer": InMemorySaver()}
+        agent = make(engine(history=MemoryHistory(100, 600)), agent=saver)
+        thread = {"config": {"configurable": {"thread_id": "1"}}}
+        assert ask(agent, "a forbidden thing", **thread)[-1].content == REFUSAL
+        assert ask(agent, "Hi", **thread)[-1].content == "Fine."
+        assert sent(upstream) == [["Hi"]]
+
+
+class TestStreams:
+    WORDS = ("Write to ", MAIL[:5], MAIL[5:], " and wait.")
+
+    def streams(self, *words: str) -> Say:
+        chunks = [*(chunk({"content": word}) for word in words), chunk({}, finish_reason="stop"), DONE]
+        return Say(headers={"content-type": "text/event-stream"}, chunks=chunks)
+
+    @pytest.mark.parametrize("mode", ["messages", "updates", "values"])
+    def test_no_stream_shows_what_was_not_judged(self, make: Make, upstream: FakeUpstream, mode: Any):
+        upstream.default, before = (
+            (
+                lambda seen: (
+                    self.streams(*self.WORDS)
+                    if seen.json.get("stream")
+                    else Say(completion("".join(self.WORDS)))
+                )
+            ),
+            upstream.default,
+        )
+        try:
+            shown = list(make().stream({"messages": [HumanMessage("Hi")]}, stream_mode=mode))
+        finally:
+            upstream.default = before
+        assert MAIL not in str(shown)
+        assert f"Write to {MARK} and wait." in str(shown)
+
+    def test_turned_off_the_tokens_come_as_they_are(self, make: Make, upstream: FakeUpstream):
+        upstream.script.append(self.streams("One ", "two ", "three."))
+        agent = make(apply_to_output=False)
+        shown = [
+            m.content for m, _ in agent.stream({"messages": [HumanMessage("Hi")]}, stream_mode="messages")
+        ]
+        assert shown[:3] == ["One ", "two ", "three."]
+
+
+class TestStructured:
+    @pytest.mark.parametrize("strategy", [ToolStrategy, ProviderStrategy])
+    def test_it_is_redacted_like_the_answer(self, make: Make, upstream: FakeUpstream, strategy: Any):
+        person = {"name": "Kim", "mail": MAIL}
+        says = (
+            calls("Person", **person) if strategy is ToolStrategy else Say(completion(json.dumps(person)))
+        )
+        upstream.script.append(says)
+        state = make(agent={"response_format": strategy(Person)}).invoke({"messages": [HumanMessage("Hi")]})
+        assert state["structured_response"] == Person(name="Kim", mail=MARK)
+        assert MAIL not in str(state["messages"])
+
+    def test_a_block_leaves_none(self, make: Make, upstream: FakeUpstream):
+        upstream.script.append(calls("Person", name="forbidden", mail="x"))
+        state = make(agent={"response_format": ToolStrategy(Person)}).invoke(
+            {"messages": [HumanMessage("Hi")]}
+        )
+        assert state.get("structured_response") is None
+        assert state["messages"][-1].content == REFUSAL
+        assert "forbidden" not in str(state["messages"])
+
+    def test_one_that_no_longer_fits_is_an_error_without_its_text(self, make: Make, upstream: FakeUpstream):
+        class Code(pydantic.BaseModel):
+            """A mail."""
+
+            mail: str = pydantic.Field(pattern="@")
+
+        upstream.script.append(calls("Code", mail=MAIL))
+        with pytest.raises(ValueError, match="does not fit its schema") as caught:
+            make(agent={"response_format": ToolStrategy(Code)}).invoke({"messages": [HumanMessage("Hi")]})
+        assert MAIL not in str(caught.value)
+
+
+@pytest.mark.anyio
+class TestAsynchronous:
+    async def test_both_ways(self, model: ChatOpenAI, upstream: FakeUpstream):
+        sink = MemorySink()
+        async with httpx.AsyncClient() as client:
+            own = {"model": "m", "base_url": upstream.url, "api_key": "k", "http_async_client": client}
+            guard = GuardrailAgentMiddleware(engine(sink))
+            await self.both_ways(
+                create_agent(ChatOpenAI(**own), [mail], middleware=[guard]), upstream, sink
+            )
+
+    async def both_ways(self, agent: Any, upstream: FakeUpstream, sink: MemorySink) -> None:
+        upstream.script += [calls("mail", to=MAIL), Say(completion(f"Sent to {MAIL}"))]
+        state = await agent.ainvoke({"messages": [HumanMessage(f"I am {MAIL}")]})
+        assert state["messages"][-1].content == f"Sent to {MARK}"
+        assert MAILED == [MARK]
+        assert {record.dialect for record in sink.records} == {"langchain"}
+        refused = await agent.ainvoke({"messages": [HumanMessage("forbidden")]})
+        assert refused["messages"][-1].content == REFUSAL
+
+    async def test_closing(self, make: Make):
+        closed: list[str] = []
+
+        async def on_close() -> None:
+            closed.append("closed")
+
+        guard = GuardrailAgentMiddleware(engine(), on_close)
+        await guard.aclose()
+        guard.close()
+        assert closed == ["closed", "closed"]
+
+
+class TestOptions:
+    def test_other_words_are_refused(self):
+        with pytest.raises(ValueError, match="placeholder"):
+            GuardrailAgentMiddleware(engine(), strategy="shred")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="replace"):
+            GuardrailAgentMiddleware(engine(), exit_behavior="jump")  # type: ignore[arg-type]
+
+    def test_the_room_s_door_leads_here(self):
+        assert front.GuardrailAgentMiddleware is GuardrailAgentMiddleware
+        with pytest.raises(AttributeError, match="Nothing"):
+            _ = front.Nothing
+
+    def test_from_a_configuration(self, tmp_path: Path, model: ChatOpenAI, upstream: FakeUpstream):
+        write_policies(tmp_path / "policies", {"house": "enforce"})
+        file = tmp_path / "guardrail.yaml"
+        file.write_text(
+            "version: 1\nclassifier: {kind: embedded}\nrefusal: {message: Not here.}\n"
+            "policies: {directory: policies, input: [house], output: [house]}\n"
+            "audit: {sinks: [{kind: jsonl, path: audit.jsonl}]}\n"
+        )
+        guard = GuardrailAgentMiddleware.from_config(file, exit_behavior="end")
+        agent = create_agent(model, [], middleware=[guard])
+        assert ask(agent, "Hi")[-1].content == "Fine."
+        guard.close()
+        assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 2

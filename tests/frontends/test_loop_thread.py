@@ -1,0 +1,105 @@
+"""The twin of guardrail/frontends/loop_thread.py: a loop in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+
+from guardrail.frontends.loop_thread import LoopThread
+
+
+@pytest.fixture
+def loop() -> Iterator[LoopThread]:
+    before = set(threading.enumerate())
+    own = LoopThread()
+    yield own
+    own.close()
+    assert set(threading.enumerate()) <= before
+
+
+async def thread_id() -> int:
+    return threading.get_ident()
+
+
+def test_all_callers_share_one_loop_that_is_not_theirs(loop: LoopThread):
+    assert not loop.running
+    with ThreadPoolExecutor(8) as pool:
+        ids = set(pool.map(lambda _: loop.call(thread_id), range(40)))
+    assert len(ids) == 1
+    assert threading.get_ident() not in ids
+    assert loop.running
+
+
+def test_an_error_is_the_caller_s(loop: LoopThread):
+    async def fail() -> None:
+        raise LookupError("here")
+
+    with pytest.raises(LookupError, match="here"):
+        loop.call(fail)
+    assert loop.call(thread_id)
+
+
+@pytest.mark.anyio
+async def test_it_works_inside_a_running_loop(loop: LoopThread):
+    assert loop.call(thread_id) != threading.get_ident()
+
+
+def test_what_runs_may_end_before_it_closes(loop: LoopThread):
+    begun, may_end = threading.Event(), threading.Event()
+
+    async def slow() -> str:
+        begun.set()
+        await asyncio.to_thread(may_end.wait)
+        return "done"
+
+    with ThreadPoolExecutor(2) as pool:
+        answer = pool.submit(loop.call, slow)
+        begun.wait()
+        closing = pool.submit(loop.close)
+        may_end.set()
+        closing.result()
+        assert answer.result() == "done"
+
+
+def test_a_call_after_the_end_begins_anew(loop: LoopThread):
+    loop.call(thread_id)
+    loop.close()
+    assert not loop.running
+    assert loop.call(partial(asyncio.sleep, 0, "again")) == "again"
+
+
+_INTERRUPTED = """
+import asyncio, signal, sys, threading
+from guardrail.frontends.loop_thread import LoopThread
+
+loop, ended = LoopThread(), threading.Event()
+
+async def forever():
+    caller = threading.main_thread().ident
+    try:
+        while sys._current_frames()[caller].f_code.co_name != "wait":
+            await asyncio.sleep(0)
+        signal.pthread_kill(caller, signal.SIGINT)
+        await asyncio.Event().wait()
+    finally:
+        ended.set()
+
+try:
+    loop.call(forever)
+except KeyboardInterrupt:
+    print("interrupted", ended.wait(20))
+"""
+
+
+def test_ctrl_c_cancels_the_call_and_an_open_loop_does_not_keep_the_process():
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("interrupted True\n", "", 0)
