@@ -28,7 +28,7 @@ $(VENV)/demo: $(VENV)/pip
 	touch $@
 
 $(VENV)/dev: $(VENV)/pip
-	$(PIP) install -e . --group dev --group realserver
+	$(PIP) install -e . --group dev --group apps --group realserver
 	touch $@ $(VENV)/demo
 
 # An extra of 380 MB: its tests run where it is installed, and skip elsewhere.

@@ -149,6 +149,7 @@ def _proxy(config: Config) -> ProxyApp:
         guard.settings,
         guard.catalogue,
         frozenset(config.trusted_roles),
+        guarded.slots,
         metrics=guard.metrics is not None,
     )
     asked = config.classifier.kind != "embedded"

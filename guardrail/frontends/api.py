@@ -34,12 +34,16 @@ __all__ = ["Api"]
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """What the endpoints need. ``trusted_roles`` are the engine's; ``metrics``: ``/metrics`` is served."""
+    """What the endpoints need. ``trusted_roles`` are the engine's; ``slots`` are those of the guarded routes.
+
+    ``metrics``: ``/metrics`` is served.
+    """
 
     engine: GuardrailEngine
     settings: Settings
     catalogue: Catalogue
     trusted_roles: frozenset[str]
+    slots: Slots
     metrics: bool = False
 
     def routes(self) -> list[Route]:
@@ -48,10 +52,9 @@ class Api:
             [policy.id for policy in self.catalogue.known], version("guardrail"), metrics=self.metrics
         )
         policies = listed(self.catalogue)
-        slots = Slots(self.settings.max_concurrent_requests)
 
         def post(path: str, handler: Handler) -> Route:
-            return Route(path, Endpoint(handler, self.settings.max_body_bytes, slots), methods=["POST"])
+            return Route(path, Endpoint(handler, self.settings.max_body_bytes, self.slots), methods=["POST"])
 
         return [
             post(openapi.MODERATIONS, partial(moderate, self.engine, self.catalogue)),

@@ -13,6 +13,7 @@ from typing import Final, Self
 from guardrail.engine.check import GuardrailEngine
 from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send, full_path
 from guardrail.frontends.exchange import Exchange, Settings
+from guardrail.frontends.slots import Slots
 from guardrail.wire.chat import ChatDialect
 from guardrail.wire.dialect import Dialect
 
@@ -47,7 +48,7 @@ class GuardrailMiddleware:
         self.engine = engine
         self.settings = settings or Settings()
         self._on_shutdown = on_shutdown
-        self._slots = _Slots(self.settings.max_concurrent_requests)
+        self.slots = Slots(self.settings.max_concurrent_requests)
 
     @classmethod
     def from_config(cls, app: ASGIApp, path: str | Path) -> Self:
@@ -74,13 +75,13 @@ class GuardrailMiddleware:
         request = await exchange.read()
         if request is None:
             return
-        if not self._slots.take():  # only now: a client that never ends its body takes no one's place
+        if not self.slots.take():  # only now: a client that never ends its body takes no one's place
             await exchange.turn_away()
             return
         try:
             await exchange.run(request)
         finally:
-            self._slots.give_back()
+            self.slots.give_back()
 
     async def _lifespan(
         self, close: Callable[[], Awaitable[None]], scope: Scope, receive: Receive, send: Send
@@ -91,21 +92,3 @@ class GuardrailMiddleware:
             await send(message)
 
         await self.app(scope, receive, closing_send)
-
-
-class _Slots:
-    """How many requests may still be taken."""
-
-    __slots__ = ("_free",)
-
-    def __init__(self, free: int) -> None:
-        self._free = free
-
-    def take(self) -> bool:
-        if not self._free:
-            return False
-        self._free -= 1
-        return True
-
-    def give_back(self) -> None:
-        self._free += 1

@@ -23,6 +23,13 @@ from guardrail.errors import UnreadableRequest, UnreadableResponse
 from guardrail.wire import json_edit
 from guardrail.wire.chat_messages import get
 from guardrail.wire.dialect import Choice, GuardedRequest
+from guardrail.wire.openai_body import (
+    GENERATING_FIELDS,
+    read_model,
+    read_object,
+    read_stream,
+    take_policies,
+)
 from guardrail.wire.replies import Refusal, Reply, openai_error, refusal_error
 from guardrail.wire.responses_edits import agreed, respelled, without_removed
 from guardrail.wire.responses_items import Reading, Said, as_one, read_items
@@ -34,37 +41,23 @@ __all__ = ["ResponsesDialect"]
 
 # Fields of a request that hold no text for the model. All others are judged, or named as unjudged.
 _FIELDS: Final[Mapping[str, Shape]] = {
+    **dict.fromkeys(GENERATING_FIELDS),
+    **dict.fromkeys(["input", "instructions", "prompt"]),  # read on their own
     **dict.fromkeys(
         [
-            "input",
-            "instructions",
-            "prompt",
-            "guardrails",
             "background",
+            "context_management",
             "include",
             "max_output_tokens",
             "max_tool_calls",
-            "metadata",
-            "model",
             "moderation",
             "parallel_tool_calls",
-            "prompt_cache_key",
             "prompt_cache_options",
-            "prompt_cache_retention",
-            "safety_identifier",
-            "service_tier",
-            "store",
-            "stream",
-            "stream_options",
-            "temperature",
             "tool_choice",
             "top_logprobs",
-            "top_p",
             "truncation",
-            "user",
         ]
     ),
-    "context_management": None,
     "reasoning": dict.fromkeys(["context", "effort", "generate_summary", "mode", "summary"]),
     "text": {
         "format": {
@@ -88,33 +81,24 @@ class ResponsesDialect:
 
     def read_request(self, raw: bytes) -> GuardedRequest:
         """Raises ``UnreadableRequest`` with the parameter that is wrong."""
-        body = json_edit.loads_strict(raw)
-        if not isinstance(body, dict):
-            raise UnreadableRequest("the body is not a JSON object")
-        for switch in ("stream", "background"):
-            if not isinstance(body.get(switch) or False, bool):
-                raise UnreadableRequest(f"{switch} is not true or false", param=switch)
-        if body.get("background"):
+        body = read_object(raw)
+        background = body.get("background") or False
+        if not isinstance(background, bool):
+            raise UnreadableRequest("background is not true or false", param="background")
+        if background:
             raise UnreadableRequest(
                 "an answer in the background would be fetched unguarded; leave background out",
                 param="background",
             )
-        added = body.get("guardrails")
-        if added is None:
-            added = []
-        if not isinstance(added, list) or not all(isinstance(a, str) for a in added):
-            raise UnreadableRequest("guardrails is not a list of policy ids", param="guardrails")
-        if "guardrails" in body:
-            raw = json_edit.edit(raw, {("guardrails",): json_edit.REMOVE})
-        model = body.get("model")
+        raw, added = take_policies(raw, body)
         return GuardedRequest(
             raw=raw,
             conversation=_conversation(body),
-            model=model if isinstance(model, str) else "",
-            stream=body.get("stream") or False,
+            model=read_model(body),
+            stream=read_stream(body),
             choices=1,
             include_usage=False,
-            added_policies=tuple(added),
+            added_policies=added,
             structured=get(body.get("text"), "format", "type") in _STRUCTURED,
         )
 
@@ -153,16 +137,9 @@ class ResponsesDialect:
             raise UnreadableResponse("the upstream's answer is no response") from None
         return [Choice(0, Turn("assistant", as_one(reading.segments)), tuple(reading.unreadable))]
 
-    def refuse_choices(
-        self,
-        raw: bytes,
-        refused: Mapping[int, Decision],
-        refusal: Refusal,
-        *,
-        structured: bool = False,
-    ) -> bytes:
+    def refuse_choices(self, raw: bytes, refused: Mapping[int, Refusal], *, structured: bool) -> bytes:
         """Put the refusal in place of the output, in the same way where that is structured."""
-        return refused_body(orjson.loads(raw), refused[0], refusal)
+        return refused_body(orjson.loads(raw), refused[0])
 
     def refuse(self, request: GuardedRequest, decision: Decision, refusal: Refusal) -> Reply:
         """A response that holds the refusal, or the error form."""

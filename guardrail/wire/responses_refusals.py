@@ -79,10 +79,11 @@ def ended(response: Mapping[str, Any], output: Sequence[Any], refusal: Refusal) 
     }
 
 
-def refusal_item(decision: Decision, refusal: Refusal) -> dict[str, Any]:
-    """The message that refuses."""
+def refusal_item(response: Mapping[str, Any], refusal: Refusal) -> dict[str, Any]:
+    """The message that refuses, in a response of this identity."""
+    name = str(response.get("id") or "").removeprefix("resp_")
     return {
-        "id": f"msg_{decision.id}",
+        "id": f"msg_{name}_refusal",
         "type": "message",
         "role": "assistant",
         "status": "completed",
@@ -90,15 +91,15 @@ def refusal_item(decision: Decision, refusal: Refusal) -> dict[str, Any]:
     }
 
 
-def refused_body(body: Mapping[str, Any], decision: Decision, refusal: Refusal) -> bytes:
+def refused_body(body: Mapping[str, Any], refusal: Refusal) -> bytes:
     """A response with the refusal in place of all its output."""
-    return orjson.dumps(ended(body, [refusal_item(decision, refusal)], refusal))
+    return orjson.dumps(ended(body, [refusal_item(body, refusal)], refusal))
 
 
 def refused_request(request: GuardedRequest, decision: Decision, refusal: Refusal) -> Reply:
     """A whole answer that refuses, as a body or as a stream."""
     head = begun(request.model, decision)
-    item = refusal_item(decision, refusal)
+    item = refusal_item(head, refusal)
     final = {**ended(head, [item], refusal), "usage": _NO_USAGE}
     if not request.stream:
         return Reply(200, orjson.dumps(final))

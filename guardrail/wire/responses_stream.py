@@ -166,7 +166,7 @@ class ResponsesStream:
         events += sent.close(status, parsed=self._request.structured)
         output = sent.output
         if self._request.structured or not spoke:
-            item = refusal_item(decision, refusal)
+            item = refusal_item(response, refusal)
             events += refusal_events(item, sent.next_index)
             output.append(item)
         events.append(final_event(ended(response, output, refusal)))

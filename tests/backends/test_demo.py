@@ -10,6 +10,7 @@ import pytest
 from guardrail.backends.demo import MODEL, DemoModel, answer_to
 from guardrail.testing import drive_asgi
 from guardrail.wire.chat import ChatDialect
+from guardrail.wire.chat_stream import ChatStream
 from guardrail.wire.sse import SseDecoder
 
 pytestmark = pytest.mark.anyio
@@ -66,10 +67,10 @@ async def test_a_stream_says_the_same_word_by_word_and_ends_properly(monkeypatch
     assert dict(start["headers"])[b"content-type"].startswith(b"text/event-stream")
     assert [message["more_body"] for message in rest[:-1]] == [True] * (len(rest) - 1)
     assert not rest[-1].get("more_body", False)
-    decoder, dialect = SseDecoder(), ChatDialect()
+    decoder, stream = SseDecoder(), ChatStream(structured=False)
     events = [event for message in rest for event in decoder.feed(message["body"])]
     assert events[-1].data == b"[DONE]"
-    read = [dialect.read_event(event) for event in events]
+    read = list(stream.read(events))
     assert "".join(d.text for event in read for d in event.deltas) == answer_to(user("Hello!"))
     assert [list(event.finished) for event in read if event.finished] == [[0]]
     assert json.loads(events[0].data or b"")["choices"][0]["delta"]["role"] == "assistant"

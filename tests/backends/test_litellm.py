@@ -37,6 +37,7 @@ from guardrail.errors import (
 from guardrail.ports import Classifier
 from guardrail.testing import drive_asgi
 from guardrail.wire.chat import ChatDialect
+from guardrail.wire.chat_stream import ChatStream
 from guardrail.wire.sse import SseDecoder
 from tests.fakes import FakeJudge, FakeServer, FakeUpstream, Say, chunk, completion, verdict
 
@@ -116,10 +117,10 @@ class TestUpstream:
         assert start["status"] == 200
         assert dict(start["headers"])[b"content-type"].startswith(b"text/event-stream")
         assert [m.get("more_body", False) for m in rest] == [True] * (len(rest) - 1) + [False]
-        decoder, dialect = SseDecoder(), ChatDialect()
+        decoder, stream = SseDecoder(), ChatStream(structured=False)
         events = [event for message in rest for event in decoder.feed(message["body"])]
         assert events[-1].data == b"[DONE]"
-        read = [dialect.read_event(event) for event in events]
+        read = list(stream.read(events))
         assert "".join(d.text for event in read for d in event.deltas) == "one two three "
         assert [list(event.finished) for event in read if event.finished] == [[0]]
         assert len(rest) > 4

@@ -109,7 +109,7 @@ def test_swap_base_url(examples: Path, server: str, request: pytest.FixtureReque
 
 def test_filters(examples: Path) -> None:
     said = run(examples / "filters.py")
-    lines = dict(re.split(r":\s+", line, maxsplit=1) for line in said.splitlines())
+    lines = lines_of(said)
     assert list(lines) == ["prompt", "completion", "messages", "blocked by", "decision", "async"]
     assert MARK.search(lines["prompt"])
     assert len(MARK.findall(lines["completion"])) == 2, "one of the prompt's, one of the answer's"
@@ -120,17 +120,64 @@ def test_filters(examples: Path) -> None:
     assert_nothing_personal(said)
 
 
+def lines_of(said: str) -> dict[str, str]:
+    return dict(re.split(r":\s+", line, maxsplit=1) for line in said.splitlines())
+
+
+def assert_told(line: str) -> None:
+    """The answer that names the office's contact, without the contact."""
+    assert "The person to ask is Dana Whitfield" in line
+    assert len(MARK.findall(line)) == 2
+
+
+@pytest.mark.parametrize("model", ["bare", "served"])
+def test_openai_in_process(examples: Path, model: str, request: pytest.FixtureRequest) -> None:
+    said = run(examples / "openai_in_process.py", OPENAI_BASE_URL=request.getfixturevalue(model))
+    passed, redacted, blocked, streamed = said.splitlines()
+    assert passed.startswith(f"stop: {HELLO}")
+    assert len(MARK.findall(redacted)) == 2, "the model tells what it was sent"
+    assert blocked == f"content_filter: {REFUSAL}"
+    assert_told(streamed)
+    assert_nothing_personal(said)
+
+
 @pytest.mark.parametrize("model", ["bare", "served"])
 def test_langchain_filters(examples: Path, model: str, request: pytest.FixtureRequest) -> None:
     said = run(examples / "langchain_filters.py", OPENAI_BASE_URL=request.getfixturevalue(model))
-    lines = dict(re.split(r":\s+", line, maxsplit=1) for line in said.splitlines())
-    assert list(lines) == ["pass", "redact", "answer", "blocked by", "async"]
+    lines = lines_of(said)
+    assert list(lines) == ["pass", "redact", "stream", "blocked by", "filters", "async"]
     assert lines["pass"].startswith(HELLO)
     assert len(MARK.findall(lines["redact"])) == 2, "the model tells what it was sent"
-    assert "The person to ask is Dana Whitfield" in lines["answer"]
-    assert len(MARK.findall(lines["answer"])) == 2
+    assert_told(lines["stream"])
     assert lines["blocked by"] == "prompt-injection"
+    assert_told(lines["filters"])
     assert lines["async"].startswith(HELLO)
+    assert_nothing_personal(said)
+
+
+def test_langgraph_agent(examples: Path, bare: str) -> None:
+    pytest.importorskip("langchain.agents", reason="the package langchain is not installed")
+    said = run(examples / "langgraph_agent.py", OPENAI_BASE_URL=bare)
+    blocked, passed, redacted = said.splitlines()
+    assert blocked == f"agent: {REFUSAL}"
+    assert passed.startswith(f"agent: {HELLO}"), "the blocked message does not block the chat"
+    assert len(MARK.findall(redacted)) == 1
+    assert_nothing_personal(said)
+
+
+@pytest.mark.parametrize(
+    ("file", "package"),
+    [("with_pydantic_ai.py", "pydantic_ai"), ("with_llama_index.py", "llama_index.llms.openai_like")],
+)
+def test_other_frameworks(examples: Path, served: str, file: str, package: str) -> None:
+    pytest.importorskip(package, reason=f"{package} is not installed")
+    said = run(examples / file, GUARDRAIL_URL=served)
+    lines = lines_of(said)
+    assert list(lines) == ["pass", "redact", "stream", "block"]
+    assert lines["pass"].startswith(HELLO)
+    assert len(MARK.findall(lines["redact"])) == 1
+    assert_told(lines["stream"])
+    assert lines["block"] == REFUSAL
     assert_nothing_personal(said)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from guardrail.frontends.api import Api
+from guardrail.frontends.slots import Slots
 from guardrail.frontends.asgi import Message, Receive, Scope, Send
 from guardrail.frontends.exchange import Settings
 from guardrail.frontends.proxy import ProxyApp
@@ -30,7 +31,7 @@ async def nobody(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def proxy(guards: Guards, *, metrics: bool = False) -> ProxyApp:
-    api = Api(guards.engine, SETTINGS, guards.catalogue, frozenset({"system"}), metrics=metrics)
+    api = Api(guards.engine, SETTINGS, guards.catalogue, frozenset({"system"}), Slots(2), metrics)
     return ProxyApp(nobody, nobody, routes=api.routes())
 
 
@@ -86,7 +87,7 @@ async def test_the_document(metrics: bool):
     status, _, body = await get(proxy(Guards(), metrics=metrics), openapi.DOCUMENT)
     assert status == 200
     assert ("/metrics" in body["paths"]) is metrics
-    own = {route.path for route in Api(Guards().engine, SETTINGS, Guards().catalogue, frozenset()).routes()}
+    own = {route.path for route in Api(Guards().engine, SETTINGS, Guards().catalogue, frozenset(), Slots(2)).routes()}
     assert own < set(body["paths"])
     checks = body["components"]["schemas"]["TextCheck"]["properties"]["policies"]
     assert checks["items"]["enum"] == ["house", "more"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -18,10 +18,33 @@ from guardrail.core.decision import Decision
 from guardrail.core.policy import Action, LabelRule, Policy, Stage
 from guardrail.core.verdict import Verdict
 from guardrail.wire.chat import ChatDialect
+from guardrail.wire.chat_stream import ChatStream
+from guardrail.wire.dialect import StreamEvent
 from guardrail.wire.replies import Refusal
 from guardrail.wire.sse import Event, SseDecoder, encode
 
 CHAT = ChatDialect()
+
+
+def read_one(event: Event) -> StreamEvent:
+    """What one event of a stream adds."""
+    [found] = ChatStream(structured=False).read([event])
+    return found
+
+
+def rewritten(event: Event, texts: Mapping[Address, str], dropped: Sequence[int]) -> bytes:
+    """One event of a stream as it leaves."""
+    return ChatStream(structured=False).write(read_one(event), texts, dropped)
+
+
+def halted(
+    last: Event | None, choice: int, refusal: Refusal, *, spoke: bool, structured: bool = False
+) -> bytes:
+    """The end of a choice that was blocked, in a stream of which one event has left, or none."""
+    stream = ChatStream(structured=structured)
+    if last is not None:
+        stream.write(read_one(last), {}, ())
+    return stream.halt(choice, BLOCK, refusal, spoke=spoke)
 
 
 MARK = "§"  # stands in every text that must not be quoted

@@ -30,6 +30,7 @@ from tests.wire.chats import (
     message_fields,
     mostly,
     numbers,
+    read_one,
     segments,
     shaped,
     strings,
@@ -127,9 +128,9 @@ def test_text_beside_the_message_of_a_choice_is_named(text: Any):
         orjson.dumps({"choices": [{"message": {"role": "assistant", "content": "a"}} | choice]})
     )
     assert whole.unreadable == ("$.choices[0].text",)
-    found = CHAT.read_event(chunk({"delta": {"content": "a"}} | choice))
+    found = read_one(chunk({"delta": {"content": "a"}} | choice))
     assert list(found.unreadable) == ["$.choices[0].text"]
-    alone = CHAT.read_event(chunk({"index": 0, "delta": {"content": "a"}, "text": text}))
+    alone = read_one(chunk({"index": 0, "delta": {"content": "a"}, "text": text}))
     assert ([d.text for d in alone.deltas], list(alone.unreadable)) == (["a"], ["$.choices[0].text"])
 
 
@@ -482,7 +483,7 @@ class TestKeysInOtherLetters:
         with pytest.raises(UnreadableResponse):
             CHAT.read_response(orjson.dumps({"choices": [{"index": 0, "message": message}]}))
         with pytest.raises(UnreadableResponse):
-            CHAT.read_event(chunk({"index": 0, "delta": {"content": "a"}, "Delta": {"content": EVIL}}))
+            read_one(chunk({"index": 0, "delta": {"content": "a"}, "Delta": {"content": EVIL}}))
 
 
 def test_an_error_answer_is_openais():

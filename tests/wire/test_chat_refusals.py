@@ -10,6 +10,7 @@ import pydantic
 import pytest
 from openai.types.chat import ChatCompletion
 
+from guardrail.wire.chat_refusals import DONE
 from guardrail.wire.dialect import GuardedRequest
 from guardrail.wire.replies import EVENT_STREAM, JSON, Refusal
 from guardrail.wire.sse import Event
@@ -23,6 +24,7 @@ from tests.wire.chats import (
     chunks,
     delta,
     extras,
+    halted,
     sdk,
     user,
 )
@@ -120,7 +122,7 @@ class TestRefuseChoices:
 
     @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.finish_reason)
     def test_only_the_refused_ones_are_replaced_and_keep_their_index(self, refusal: Refusal):
-        raw = CHAT.refuse_choices(self.RAW, {0: BLOCK, 2: BLOCK}, refusal)
+        raw = CHAT.refuse_choices(self.RAW, {0: refusal, 2: refusal}, structured=False)
         completion = ChatCompletion.model_validate_json(raw, strict=True)
         assert [choice.index for choice in completion.choices] == [5, 1, 2]
         assert [choice.message.content for choice in completion.choices] == [
@@ -151,7 +153,7 @@ class TestHalt:
     def test_ends_the_choice_and_refuses_if_nothing_was_said(
         self, refusal: Refusal, last: Event | None, spoke: bool
     ):
-        stream = CHAT.halt(last, 2, BLOCK, refusal, spoke=spoke)
+        stream = halted(last, 2, refusal, spoke=spoke)
         assert MARK.encode() not in stream
         assert b"[DONE]" not in stream
         found = chunks(stream)
@@ -165,7 +167,7 @@ class TestHalt:
 
     def test_a_structured_choice_is_refused_even_if_it_spoke_and_its_role_is_said_once(self):
         for spoke, said in ((True, (None, None)), (False, ("assistant", None))):
-            found = chunks(CHAT.halt(self.LAST, 2, BLOCK, REFUSALS[1], spoke=spoke, structured=True))
+            found = chunks(halted(self.LAST, 2, REFUSALS[1], spoke=spoke, structured=True))
             assert [(c.choices[0].delta.role, c.choices[0].delta.content) for c in found] == [
                 said,
                 (None, None),
@@ -174,7 +176,7 @@ class TestHalt:
             assert [c.choices[0].finish_reason for c in found] == [None, "stop"]
 
     def test_in_the_error_style_it_is_an_error_that_the_sdk_raises(self):
-        stream = CHAT.halt(self.LAST, 0, BLOCK, Refusal("error", "No."), spoke=True)
+        stream = halted(self.LAST, 0, Refusal("error", "No."), spoke=True)
         assert MARK.encode() not in stream
         with sdk(self.LAST.raw + stream, "text/event-stream") as client:
             answer = client.chat.completions.create(model="m", messages=[], stream=True)
@@ -223,7 +225,7 @@ class TestStructured:
         assert deltas == [(None, None), (None, "No."), (None, None)] * 2
 
     def test_a_refused_choice_of_an_answer_says_it_too_and_the_others_stay(self):
-        raw = CHAT.refuse_choices(TestRefuseChoices.RAW, {0: BLOCK}, self.STOP, structured=True)
+        raw = CHAT.refuse_choices(TestRefuseChoices.RAW, {0: self.STOP}, structured=True)
         messages = [choice["message"] for choice in orjson.loads(raw)["choices"]]
         assert messages[0] == {"role": "assistant", "content": None, "refusal": "No."}
         assert [message["content"] for message in messages[1:]] == ["good", "bad"]
@@ -237,7 +239,11 @@ class TestStructured:
         assert (parsed.choices[0].message.refusal, parsed.choices[0].message.parsed) == ("No.", None)
         whole = CHAT.refuse(asked(stream=True, response_format=format_), BLOCK, self.STOP).body
         begun = chunk(delta(0, role="assistant", content='{"name": "Os')).raw
-        cut = begun + CHAT.halt(None, 0, BLOCK, self.STOP, spoke=True, structured=True) + CHAT.end()
+        cut = (
+            begun
+            + halted(None, 0, self.STOP, spoke=True, structured=True)
+            + ChatStream(structured=False).end()
+        )
         for stream in (whole, cut):
             with (
                 sdk(stream, "text/event-stream") as client,

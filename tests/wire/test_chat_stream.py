@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrail.errors import UnreadableResponse
+from guardrail.wire.chat_stream import ChatStream
 from guardrail.wire.dialect import StreamEvent
 from guardrail.wire.sse import Event, SseDecoder, encode
 from tests.wire.chats import (
-    CHAT,
     MARK,
     at,
     chunk,
@@ -20,6 +20,8 @@ from tests.wire.chats import (
     event,
     message_fields,
     mostly,
+    read_one,
+    rewritten,
     sdk,
     shaped,
     strings,
@@ -43,16 +45,16 @@ streamed = mostly(
 
 def test_the_reader_of_a_stream_adds_up_what_its_events_add():
     events = [chunk(delta(1, content="a")), chunk(delta(1, content="b"))]
-    [read] = CHAT.reader().read(events)
+    [read] = ChatStream(structured=False).read(events)
     assert read.parts == events
-    assert read.deltas == (CHAT.read_event(events[0]).deltas[0]._replace(text="ab"),)
+    assert read.deltas == (read_one(events[0]).deltas[0]._replace(text="ab"),)
 
 
 class TestAnyEvent:
     @given(streamed.map(orjson.dumps) | st.binary(max_size=20))
     def test_is_read_or_unreadable_and_every_text_in_it_can_be_replaced(self, data: bytes):
         try:
-            found = CHAT.read_event(event(data))
+            found = read_one(event(data))
         except UnreadableResponse as error:
             assert MARK not in str(error)  # noqa: PT017
             return
@@ -65,7 +67,7 @@ class TestAnyEvent:
             return
         value = orjson.loads(data)
         assert all(at(value, d.address) == d.text for d in found.deltas if d.text)
-        [after] = SseDecoder().feed(CHAT.edit_event(found.event, texts, ()))
+        [after] = SseDecoder().feed(rewritten(found.event, texts, ()))
         changed = orjson.loads(after.data or b"")
         for address, text in texts.items():
             assert at(changed, address) == text
@@ -81,12 +83,12 @@ class TestEditEvent:
     )
 
     def test_only_the_new_texts_and_their_log_probabilities_change(self):
-        after = CHAT.edit_event(event(self.DATA), {("choices", 0, "delta", "content"): "a [R]"}, ())
+        after = rewritten(event(self.DATA), {("choices", 0, "delta", "content"): "a [R]"}, ())
         expected = self.DATA.replace(b"a 42", b"a [R]").replace(b'{"content":[{"token":"42"}]}', b"null")
         assert SseDecoder().feed(after) == [Event(after, expected)]
 
     def test_a_choice_without_log_probabilities_gets_none(self):
-        after = CHAT.edit_event(event(self.DATA), {("choices", 2, "delta", "content"): "C"}, ())
+        after = rewritten(event(self.DATA), {("choices", 2, "delta", "content"): "C"}, ())
         assert SseDecoder().feed(after)[0].data == self.DATA.replace(b'"c"}', b'"C"}')
 
     @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ class TestEditEvent:
     def test_halted_choices_are_taken_out_and_the_others_keep_their_bytes(
         self, dropped: list[int], kept: list[int]
     ):
-        after = CHAT.edit_event(event(self.DATA), {}, dropped)
+        after = rewritten(event(self.DATA), {}, dropped)
         [only] = SseDecoder().feed(after)
         value = orjson.loads(only.data or b"")
         before = orjson.loads(self.DATA)
@@ -105,7 +107,7 @@ class TestEditEvent:
         assert after.endswith(b'],"x":1.0}\n\n')
 
     def test_new_texts_and_halted_choices_in_one_event(self):
-        after = CHAT.edit_event(event(self.DATA), {("choices", 1, "delta", "content"): "B"}, [0])
+        after = rewritten(event(self.DATA), {("choices", 1, "delta", "content"): "B"}, [0])
         choices = orjson.loads(SseDecoder().feed(after)[0].data or b"")["choices"]
         assert [(c["index"], c["delta"]["content"], c.get("logprobs")) for c in choices] == [
             (1, "B", None),
@@ -113,13 +115,13 @@ class TestEditEvent:
         ]
 
     def test_an_event_of_halted_choices_alone_is_gone(self):
-        assert CHAT.edit_event(event(self.DATA), {}, [0, 1, 2]) == b""
+        assert rewritten(event(self.DATA), {}, [0, 1, 2]) == b""
 
     @pytest.mark.parametrize(
         "whole", [event(DATA), Event(b": ping\n\n", None), event({"choices": [], "usage": {}})]
     )
     def test_an_event_that_none_of_it_concerns_stays_as_it_was(self, whole: Event):
-        assert CHAT.edit_event(whole, {}, [9]) == whole.raw
+        assert rewritten(whole, {}, [9]) == whole.raw
 
     @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
     @pytest.mark.parametrize("close", [True, False], ids=["closed", "broken off"])
@@ -137,7 +139,7 @@ class TestEditEvent:
         raw = end.join(lines) + end + (end if close else b"")
         decoder = SseDecoder()
         [whole] = decoder.feed(raw) or [decoder.flush()]
-        after = CHAT.edit_event(whole, {("choices", 0, "delta", "content"): "a [R]"}, ())
+        after = rewritten(whole, {("choices", 0, "delta", "content"): "a [R]"}, ())
         assert after == raw.replace(b"a 42", b"a [R]")
 
     def test_lines_of_a_halted_choice_go_and_the_others_stay_where_they_were(self):
@@ -147,7 +149,7 @@ class TestEditEvent:
         )
         [whole] = SseDecoder().feed(raw)
         for dropped, kept in ((0, b'{"index":1,\ndata: "delta":{"content":"b"}}]}'), (1, b'"a"}}]}')):
-            after = CHAT.edit_event(whole, {}, [dropped])
+            after = rewritten(whole, {}, [dropped])
             [read] = SseDecoder().feed(after)
             assert [c["index"] for c in orjson.loads(read.data or b"")["choices"]] == [1 - dropped]
             assert [line for line in after.split(b"\n") if line[:4] != b"data"] == [
@@ -161,19 +163,19 @@ class TestEditEvent:
         data = b'{"x":' + nested + b',"choices":[{"index":0,"delta":{"content":"a"}}]}'
         if depth > 250:
             with pytest.raises(UnreadableResponse):
-                CHAT.read_event(event(data))
+                read_one(event(data))
             return
-        found = CHAT.read_event(event(data))
-        after = CHAT.edit_event(found.event, {found.deltas[0].address: "b"}, ())
+        found = read_one(event(data))
+        after = rewritten(found.event, {found.deltas[0].address: "b"}, ())
         assert after == event(data.replace(b'"content":"a"', b'"content":"b"')).raw
 
 
 class TestEnds:
     def test_the_end_of_a_stream_is_done(self):
-        assert CHAT.end() == b"data: [DONE]\n\n"
+        assert ChatStream(structured=False).end() == b"data: [DONE]\n\n"
 
     def test_an_error_in_mid_stream_is_raised_by_the_sdk_and_does_not_look_like_an_end(self):
-        stream = CHAT.error_event("guardrail_unavailable", "Not checked.")
+        stream = ChatStream(structured=False).error("guardrail_unavailable", "Not checked.")
         assert b"[DONE]" not in stream
         assert stream == encode(
             b'{"error":{"message":"Not checked.","type":"guardrail_error","param":null,'

@@ -11,7 +11,7 @@ import pytest
 
 import guardrail.wire
 from guardrail.core.conversation import Conversation, Kind, Turn
-from guardrail.wire.dialect import Choice, Delta, Dialect, EventReader, GuardedRequest, StreamEvent
+from guardrail.wire.dialect import Choice, Delta, Dialect, EventStream, GuardedRequest, StreamEvent
 from guardrail.wire.sse import Event
 
 
@@ -25,7 +25,11 @@ def dialects() -> list[type]:
     return found
 
 
-METHODS = [name for name, _ in inspect.getmembers(Dialect, inspect.isfunction) if not name.startswith("_")]
+def methods(protocol: type) -> list[str]:
+    return [name for name, _ in inspect.getmembers(protocol, inspect.isfunction) if name[0] != "_"]
+
+
+METHODS = methods(Dialect)
 
 
 def test_the_protocol_asks_for_what_the_frontends_use():
@@ -36,12 +40,7 @@ def test_the_protocol_asks_for_what_the_frontends_use():
         "read_response",
         "refuse_choices",
         "refuse",
-        "read_event",
-        "reader",
-        "edit_event",
-        "halt",
-        "end",
-        "error_event",
+        "stream",
         "error",
     }
 
@@ -53,18 +52,16 @@ class TestEveryDialect:
         assert dialect().name
         assert names.count(dialect().name) == 1
 
-    @pytest.mark.parametrize("method", METHODS)
+    @pytest.mark.parametrize("method", [name for name in METHODS if name != "stream"])
     def test_has_the_protocols_method_with_its_parameters(self, dialect: type, method: str):
         theirs, asked = (inspect.signature(getattr(c, method), eval_str=True) for c in (dialect, Dialect))
         assert theirs == asked
 
-    def test_has_a_reader_of_its_own_for_each_stream(self, dialect: type):
-        offered, asked = (
-            inspect.signature(c.read, eval_str=True) for c in (type(dialect().reader()), EventReader)
-        )
-        assert offered == asked
-        assert dialect().reader() is not dialect().reader()
-        assert list(dialect().reader().read([])) == []
+    @pytest.mark.parametrize("method", methods(EventStream))
+    def test_has_an_object_for_each_stream(self, dialect: type, method: str):
+        made = inspect.signature(dialect.stream, eval_str=True).return_annotation
+        theirs, asked = (inspect.signature(getattr(c, method), eval_str=True) for c in (made, EventStream))
+        assert theirs.parameters == asked.parameters
 
 
 def test_the_chat_dialect_is_among_them():

@@ -335,7 +335,7 @@ class TestReadResponse:
 class TestRefuseChoices:
     def test_the_refusal_takes_the_place_of_all_output(self, refusal: Refusal):
         raw = answer(reasoning(EVIL), message(EVIL), output_text=EVIL, output_messages=[EVIL])
-        after = RESPONSES.refuse_choices(raw, {0: BLOCK}, refusal)
+        after = RESPONSES.refuse_choices(raw, {0: refusal}, structured=False)
         assert EVIL.encode() not in after
         found = sdk(after, "application/json").responses.create(model="m", input="x")
         stops = refusal.finish_reason == "stop"

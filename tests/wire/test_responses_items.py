@@ -357,6 +357,13 @@ class TestWrongTypes:
             read_items([{"type": "additional_tools", "tools": []}], ("input",), [])
 
 
+def test_items_of_the_assistant_in_a_row_are_one_turn():
+    items = [reasoning("r"), {"role": "user", "content": "u"}, call("1"), message("a"), call("2")]
+    found = read_items(items, ("input",), [])
+    assert [list(one.items) for one in found] == [[0], [1], [2, 3, 4]]
+    assert [s.text for s in found[2].turn.segments] == ["a", "1", "2"]
+
+
 def test_as_one_puts_calls_last_and_keeps_their_order():
     reading = Reading()
     for item in (call("1"), call("2"), reasoning("r"), message("a"), message("b")):

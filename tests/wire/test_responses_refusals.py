@@ -87,7 +87,7 @@ class TestRefusedRequest:
 
 
 def test_a_body_keeps_what_is_known_of_the_response_but_its_texts():
-    raw = refused_body({**response(EVIL), "output_text": EVIL, "x": EVIL}, BLOCK, REFUSALS[0])
+    raw = refused_body({**response(EVIL), "output_text": EVIL, "x": EVIL}, REFUSALS[0])
     found = orjson.loads(raw)
     assert EVIL.encode() not in raw
     assert (found["id"], found["billing"], found["status"]) == (
@@ -105,10 +105,10 @@ def test_ended_says_why():
 
 
 def test_refusal_events_tell_where_the_message_stands():
-    item = refusal_item(BLOCK, Refusal())
+    item = refusal_item({"id": "resp_1"}, Refusal())
     events = list(refusal_events(item, 3))
     assert {event["output_index"] for event in events} == {3}
-    assert {event["item_id"] for event in events if "item_id" in event} == {"msg_d-1"}
+    assert {event["item_id"] for event in events if "item_id" in event} == {"msg_1_refusal"}
     assert [event["sequence_number"] for event in decoded(written(events, 7))] == list(range(7, 13))
 
 

@@ -1,0 +1,100 @@
+"""The choices of a text completion, in bodies and in chunks, which have one shape: what is text in them.
+
+Shapes: platform.openai.com/docs/api-reference/completions, and what servers add to it: thinking beside the
+text (OpenRouter), token ids (vLLM), the text of a chunk once more as ``delta`` and ``token`` (Together).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from guardrail.core.conversation import Address, Kind, json_path
+from guardrail.wire.chat_messages import CHOICE_SHAPE, get, strangers
+
+__all__ = ["Text", "beside", "read_choice", "spelled"]
+
+_TEXTS: Final = (
+    ("reasoning", Kind.REASONING, ("reasoning",)),
+    ("reasoning_content", Kind.REASONING, ("reasoning_content",)),
+    ("text", Kind.TEXT, ("text",)),
+    ("delta", Kind.TEXT, ("delta", "content")),
+)
+# What spells the text of a choice a second time.
+_SPELLED: Final = (
+    ("logprobs",),
+    ("token_ids",),
+    ("prompt_logprobs",),
+    ("prompt_token_ids",),
+    ("delta", "token_id"),
+)
+_SHAPE: Final[Mapping[str, Any]] = {
+    **{key: None for key in CHOICE_SHAPE if key != "message"},
+    **{way[0]: None for _, _, way in _TEXTS},
+    **{way[0]: None for way in _SPELLED},
+    "delta": dict.fromkeys(["role", "content", "token_id"]),
+}
+_BESIDE: Final[Mapping[str, Any]] = dict.fromkeys(
+    [
+        "id",
+        "object",
+        "created",
+        "model",
+        "choices",
+        "usage",
+        "system_fingerprint",
+        "service_tier",
+        "metadata",
+        "provider",
+        "sglext",
+        "stats",
+        "timings",
+        "seed",
+        "finish_reason",
+        "token",
+        "obfuscation",
+        "kv_transfer_params",
+        "prompt_filter_results",
+        "error",
+    ]
+)
+
+
+class Text(NamedTuple):
+    """One text of a choice, and the channel of a stream that it belongs to."""
+
+    channel: str
+    kind: Kind
+    text: str
+    address: Address
+
+
+def read_choice(choice: dict[str, Any], at: Address, unreadable: list[str]) -> Iterator[Text]:
+    """The texts of a choice that are not empty. Raises ``UnreadableRequest``, see ``strangers``."""
+    for channel, kind, way in _TEXTS:
+        text = get(choice, *way)
+        if isinstance(text, str):
+            if text:
+                yield Text(channel, kind, text, (*at, *way))
+        elif text:
+            unreadable.append(json_path((*at, *way)))
+    unreadable.extend(strangers(choice, _SHAPE, at))
+
+
+def beside(body: dict[str, Any]) -> list[str]:
+    """The paths of what may be text outside the choices. Raises ``UnreadableRequest`` as ``strangers``."""
+    return list(strangers(body, _BESIDE, ()))
+
+
+def spelled(body: dict[str, Any], places: Iterable[int]) -> dict[Address, object]:
+    """The edits that take out what spells the text of the choices at these places once more."""
+    choices = body["choices"]
+    found: dict[Address, object] = {
+        ("choices", place, *way): None
+        for place in places
+        for way in _SPELLED
+        if get(choices[place], *way) is not None
+    }
+    if body.get("token") is not None:
+        found["token",] = None
+    return found
