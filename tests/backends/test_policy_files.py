@@ -120,6 +120,18 @@ class TestFrontMatter:
         assert load_policy(write(tmp_path, FRONT + f"covers: {covers}\n")).covers == read
         assert load_policy(write(tmp_path)).covers == {}
 
+    @pytest.mark.parametrize(
+        ("refusal", "read"),
+        [
+            ("Call us.", {"": "Call us."}),
+            ("{default: Call us., pt-BR: Liga.}", {"": "Call us.", "pt-br": "Liga."}),
+            ("{}", {}),
+        ],
+    )
+    def test_the_words_of_a_refusal(self, refusal: str, read: dict[str, str], tmp_path: Path):
+        assert load_policy(write(tmp_path, FRONT + f"refusal: {refusal}\n")).refusal == read
+        assert load_policy(write(tmp_path)).refusal == {}
+
     @pytest.mark.parametrize("mode", ["off", "'off'", "shadow", "enforce"])
     def test_a_mode_may_stand_without_quotes(self, mode: str, tmp_path: Path):
         """YAML reads a bare off as false."""

@@ -211,6 +211,25 @@ class TestLabels:
             policy(covers=covers)
 
 
+class TestRefusalWords:
+    def test_are_kept_by_language(self):
+        texts = {"": "no", "de": "nein", "pt-br": "não"}
+        assert policy(refusal=texts).refusal == texts
+        assert policy().refusal == {}
+
+    @pytest.mark.parametrize(
+        ("texts", "fault"),
+        [
+            ({"german": "nein"}, "'german' is no language; write it like de or pt-br"),
+            ({"DE": "nein"}, "'DE' is no language"),
+            ({"de": " "}, "the text is empty"),
+        ],
+    )
+    def test_need_a_language_and_a_text(self, texts, fault):
+        with pytest.raises(PolicyError, match=fault):
+            policy(refusal=texts)
+
+
 class TestPolicySet:
     def test_keeps_the_order_given(self):
         policies = PolicySet([policy("b"), policy("a"), policy("c")])
