@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NODE := tests/matrix/node
 PIP := PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test test-vllm check bench clean
+.PHONY: demo test test-vllm node check bench clean
 
 demo: $(VENV)/demo
 	$(BIN)/guardrail demo $(DEMO_ARGS)
@@ -15,6 +16,9 @@ test: $(VENV)/dev
 # By hand, against a vLLM that you started: see tests/real_server/vllm.md.
 test-vllm: $(VENV)/dev
 	GUARDRAIL_TEST_VLLM=1 GUARDRAIL_VLLM_URL=$(VLLM_URL) scripts/test tests/real_server/test_vllm.py
+
+# The Node clients of tests/matrix: they are played where these are installed, and skipped elsewhere.
+node: $(NODE)/node_modules/.package-lock.json
 
 check: $(VENV)/dev
 	scripts/check
@@ -36,6 +40,10 @@ $(VENV)/presidio: $(VENV)/dev
 	$(PIP) install -e '.[presidio]'
 	touch $@
 
+$(NODE)/node_modules/.package-lock.json: $(NODE)/package.json $(NODE)/package-lock.json
+	cd $(NODE) && npm ci --no-audit --no-fund
+	touch $@
+
 $(VENV)/pip: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "guardrail needs Python 3.11 or later")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -43,4 +51,4 @@ $(VENV)/pip: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(NODE)/node_modules

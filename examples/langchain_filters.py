@@ -1,7 +1,7 @@
 """The guard as LangChain Runnables: around a model, or as filters before and after it.
 
-`guarded(model)` judges what goes in and what comes out, and turns the placeholders of the prompt back in the
-answer. `PromptFilter | model | CompletionFilter` are its halves. Streams are held until they were judged.
+`guarded(model)` judges what goes in and what comes out, and turns the placeholders of the prompt back in
+the answer. `PromptFilter | model | CompletionFilter` are its halves. Streams are held until judged.
 
 Needs `pip install 'guardrail[langchain]'` and an OpenAI-compatible model at OPENAI_BASE_URL.
 """

@@ -1,6 +1,6 @@
 """The guard inside the OpenAI SDK: no proxy to run, only another `http_client`.
 
-What goes to the model and what comes back pass the same guard as in the proxy, streams and tool calls included.
+What goes to the model and what comes back pass the same guard as in the proxy, streams and tool calls too.
 """
 
 import asyncio

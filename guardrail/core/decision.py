@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from guardrail.core import coverage
 from guardrail.core.conversation import Subject
+from guardrail.core.coverage import Coverage
 from guardrail.core.excerpts import locate
 from guardrail.core.policy import Action, FailMode, Mode, Policy, Stage, Strategy
 from guardrail.core.redaction import Redaction, Span, merge
 from guardrail.core.verdict import Verdict
 from guardrail.errors import FailureCode, PolicyViolation
 
-__all__ = ["Decision", "Failure", "Finding", "decide", "strictest"]
+__all__ = ["Decision", "Failure", "Finding", "any_failed", "decide", "strictest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ Finding = Verdict | Failure
 class Decision:
     """What is done about one subject, and why. Holds no judged text besides what is to be replaced.
 
-    ``floor`` is the action that the parts ask for which nobody could read (``unjudged``).
+    ``floor`` is the action that the parts ask for which nobody could read (``unjudged``). ``coverage``
+    counts the texts that could be; None where the decision is not about one subject: of a stream.
     """
 
     stage: Stage
@@ -59,6 +62,7 @@ class Decision:
     unjudged: tuple[str, ...] = ()
     id: str = ""
     floor: Action = Action.PASS
+    coverage: Coverage | None = None
 
     @property
     def blocking(self) -> tuple[str, ...]:
@@ -118,7 +122,13 @@ def decide(
     ordered = tuple(findings)
     if len(ordered) > 1:
         ordered = tuple(sorted(ordered, key=lambda f: f.policy.id))
-    return Decision(subject.stage, action, ordered, redactions, unjudged, decision_id, floor)
+    covered = coverage.count(subject, asked=bool(findings), failed=any_failed(findings))
+    return Decision(subject.stage, action, ordered, redactions, unjudged, decision_id, floor, covered)
+
+
+def any_failed(findings: Iterable[Finding]) -> bool:
+    """Whether a check of a policy that acts could not be made."""
+    return any(isinstance(finding, Failure) and finding.acts for finding in findings)
 
 
 def strictest(findings: Iterable[Finding], floor: Action = Action.PASS) -> Action:

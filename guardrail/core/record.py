@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from guardrail.core.conversation import Address, json_path
+from guardrail.core.coverage import Places
 from guardrail.core.decision import Decision, Failure, Finding
 from guardrail.core.verdict import Step, Usage
 
@@ -44,6 +47,7 @@ class DecisionRecord:
     ``text`` is the judged text; a sink writes it only where it was configured to. ``cancelled`` is
     true when the client hung up before the decision was made; the action then never took effect.
     ``checks`` counts the checks behind it: several for one stream. ``held`` is for streams alone.
+    ``places`` says which texts of the body were judged; a stream has no one body.
     """
 
     decision: Decision
@@ -53,6 +57,7 @@ class DecisionRecord:
     checks: int = 1
     cancelled: bool = False
     held: Held | None = None
+    places: Places | None = None
 
 
 def to_json(record: DecisionRecord, content: str) -> dict[str, Any]:
@@ -68,6 +73,7 @@ def to_json(record: DecisionRecord, content: str) -> dict[str, Any]:
         "checks": record.checks,
         "findings": [_finding(finding) for finding in decision.findings],
         "unjudged": [path if content == "full" else _plain(path) for path in decision.unjudged],
+        "coverage": _coverage(record, content),
     }
     if record.held is not None:
         line["held"] = {
@@ -85,6 +91,25 @@ def to_json(record: DecisionRecord, content: str) -> dict[str, Any]:
             if not isinstance(f, Failure) and f.rationale
         }
     return line
+
+
+def _coverage(record: DecisionRecord, content: str) -> dict[str, list[str]] | None:
+    """The JSON paths of what was judged, redacted, not checked and skipped."""
+    if record.places is None:
+        return None
+    judged, unchecked, skipped = record.places
+    redacted = [redaction.address for redaction in record.decision.redactions]
+
+    def paths(addresses: Iterable[Address]) -> list[str]:
+        found = [json_path(address) for address in addresses]
+        return found if content == "full" else [_plain(path) for path in found]
+
+    return {
+        "judged": paths(judged),
+        "redacted": paths(redacted),
+        "unchecked": paths(unchecked),
+        "skipped": paths(skipped),
+    }
 
 
 def _plain(path: str) -> str:

@@ -11,10 +11,12 @@ from dataclasses import replace
 
 import anyio
 
-from guardrail.core import history
+from guardrail.core import coverage, history
+from guardrail.core.addition import Addition, tightened
 from guardrail.core.conversation import Conversation, Subject, Turn
-from guardrail.core.decision import Decision, Finding, decide
-from guardrail.core.policy import Action, Mode, Policy, Stage
+from guardrail.core.coverage import Places
+from guardrail.core.decision import Decision, Finding, any_failed, decide
+from guardrail.core.policy import Action, FailMode, Mode, Policy, Stage
 from guardrail.core.record import DecisionRecord, Held
 from guardrail.core.redaction import Redaction
 from guardrail.core.vault import RedactionRules, Vault
@@ -27,6 +29,14 @@ from guardrail.ports import AuditSink, Classifier, HistoryCache, Observer, Verdi
 __all__ = ["GuardrailEngine", "new_decision_id"]
 
 _log = logging.getLogger("guardrail.engine")
+
+
+def _joined(stage: Stage, own: Sequence[Policy], named: Mapping[str, Policy]) -> tuple[Policy, ...]:
+    """The stage's own policies, in the modes of those that are named, and these."""
+    ids = {policy.id for policy in own}
+    kept = [tightened(p, named[p.id].mode) or p if p.id in named else p for p in own]
+    more = [p for p in named.values() if stage in p.stages and p.id not in ids and p.mode is not Mode.OFF]
+    return (*kept, *more)
 
 
 def new_decision_id() -> str:
@@ -79,25 +89,49 @@ class GuardrailEngine:
         self._redaction = redaction or RedactionRules()
         self._root: tuple[list[str], str] = ([], "")  # of what is remembered, and the judges it is made of
 
-    def adding(self, policy_ids: Sequence[str]) -> GuardrailEngine:
-        """Return this engine with more policies, each on the stages it is written for.
+    def adding(self, wanted: Sequence[str | Addition]) -> GuardrailEngine:
+        """Return this engine with more policies, each on the stages it is written for, or stricter ones.
 
-        Shares everything else. Raises ``UnreadableRequest`` for an id that is not ``addable``.
+        An id alone stands for the policy as it is configured. Shares everything else. Raises
+        ``UnreadableRequest`` for an id that is not ``addable``, and for what would make a policy milder.
         """
-        if not policy_ids:
+        if not wanted:
             return self
-        unknown = [policy_id for policy_id in policy_ids if policy_id not in self._addable]
-        if unknown:
-            raise UnreadableRequest("guardrails names an unknown policy", param="guardrails")
-        named = [self._addable[policy_id] for policy_id in dict.fromkeys(policy_ids)]
-        wanted = [policy for policy in named if policy.mode is not Mode.OFF]
+        named: dict[str, Policy] = {}
+        closed: list[str] = []
+        for place, one in enumerate(wanted):
+            asked = Addition(one) if isinstance(one, str) else one
+            named[asked.policy_id] = self._wanted(asked, f"guardrails[{place}]", named)
+            if asked.fail_mode is FailMode.CLOSED:
+                closed.append(asked.policy_id)
         engine = copy(self)
         engine._root = ([], "")  # noqa: SLF001 - a copy of this very object
         engine._policies = {  # noqa: SLF001 - a copy of this very object
-            stage: (*own, *(p for p in wanted if stage in p.stages and p not in own))
-            for stage, own in self._policies.items()
+            stage: _joined(stage, own, named) for stage, own in self._policies.items()
         }
+        if closed:
+            engine._panel = self._panel.closing(closed)  # noqa: SLF001 - a copy of this very object
         return engine
+
+    def _wanted(self, asked: Addition, at: str, named: Mapping[str, Policy]) -> Policy:
+        """The policy as it is asked for; ``named`` are those asked for before."""
+        known = self._addable.get(asked.policy_id)
+        if known is None:
+            raise UnreadableRequest("guardrails names an unknown policy", param="guardrails")
+        policy = tightened(named.get(known.id, known), asked.mode)
+        if policy is None:
+            raise UnreadableRequest(f"{at}.mode would make the policy milder", param=f"{at}.mode")
+        modes = {mode for stage in known.stages for mode in self._panel.fail_modes(known.id, stage)}
+        if asked.fail_mode is FailMode.OPEN and FailMode.CLOSED in modes:
+            param = f"{at}.on_unavailable"
+            raise UnreadableRequest(f"{param} would let through what is not to be", param=param)
+        return policy
+
+    def fail_mode(self, policy: Policy, stage: Stage) -> FailMode:
+        """Closed if every check of the policy that fails blocks; open if any class of failures does not."""
+        return (
+            FailMode.OPEN if FailMode.OPEN in self._panel.fail_modes(policy.id, stage) else FailMode.CLOSED
+        )
 
     def chat(self, conversation: Conversation, vault: Vault | None = None) -> Chat:
         """One request's conversation, for who sees what goes to the model and what is delivered.
@@ -189,7 +223,11 @@ class GuardrailEngine:
         if redacted and decision.action is not Action.BLOCK:
             every = redacted + decision.redactions
             decision = replace(decision, action=Action.REDACT, redactions=every)
-        self.record(decision, dialect, subject.text)
+        where = None
+        if self._sinks:
+            asked, failed = bool(decision.findings), any_failed(decision.findings)
+            where = coverage.places(subject, asked=asked, failed=failed)
+        self.record(decision, dialect, subject.text, places=where)
         return decision
 
     async def judge(
@@ -218,10 +256,12 @@ class GuardrailEngine:
         checks: int = 1,
         cancelled: bool = False,
         held: Held | None = None,
+        places: Places | None = None,
     ) -> None:
         """Hand one decision to every sink."""
         if self._sinks:
-            record = DecisionRecord(decision, time.time(), dialect, text, checks, cancelled, held)
+            now = time.time()
+            record = DecisionRecord(decision, now, dialect, text, checks, cancelled, held, places)
             for sink in self._sinks:
                 try:
                     sink.record(record)

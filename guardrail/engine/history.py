@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import anyio
 
-from guardrail.core import history
+from guardrail.core import coverage, history
 from guardrail.core.conversation import Address, Conversation, Kind, Subject, Turn, chain
 from guardrail.core.decision import Decision, Failure
 from guardrail.core.history import Remembered
@@ -162,8 +162,16 @@ class Chat:
         new = whole.turns[start:]
         if self.blocked:
             self._state = known
-            decision = Decision(Stage.INPUT, Action.BLOCK, unjudged=whole.unreadable, id=decision_id)
-            self._engine.record(decision, dialect, "", checks=0)
+            nobody = Subject(Stage.INPUT, (), whole.turns + whole.asides)
+            decision = Decision(
+                Stage.INPUT,
+                Action.BLOCK,
+                unjudged=whole.unreadable,
+                id=decision_id,
+                coverage=coverage.count(nobody, asked=False, failed=False),
+            )
+            places = coverage.places(nobody, asked=False, failed=False)
+            self._engine.record(decision, dialect, "", checks=0, places=places)
             return decision
         digest = "" if known.dropped else self._prefixes[start]
         decision = await self._engine.check(

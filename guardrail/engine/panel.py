@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
 
@@ -12,7 +13,7 @@ import anyio
 
 from guardrail.core.conversation import Subject
 from guardrail.core.decision import Failure, Finding
-from guardrail.core.policy import Policy, Stage
+from guardrail.core.policy import FailMode, Policy, Stage
 from guardrail.core.prompt import verdict_key
 from guardrail.core.verdict import Verdict
 from guardrail.engine.fail_rules import FailRules
@@ -77,6 +78,21 @@ class Panel:
             findings += await condemned(self._last_resort, findings, subject)
         self._observe(subject.stage, findings)
         return findings
+
+    def fail_modes(self, policy_id: str, stage: Stage) -> set[FailMode]:
+        """What becomes of the policy's failures, but for those of the one class that is always closed."""
+        rules = self._on_error[stage]
+        return {rules.mode(code, policy_id) for code in FailureCode if code is not FailureCode.AUTH}
+
+    def closing(self, policy_ids: Iterable[str]) -> Panel:
+        """Return this panel with every failure of these policies closed. Shares everything else."""
+        panel = copy(self)
+        closed = dict.fromkeys(policy_ids, FailRules())
+        panel._on_error = {  # noqa: SLF001 - a copy of this very object
+            stage: replace(rules, by_policy={**rules.by_policy, **closed})
+            for stage, rules in self._on_error.items()
+        }
+        return panel
 
     def _failure(
         self, policy: Policy, stage: Stage, code: FailureCode, elapsed: float, *, violation: bool = False

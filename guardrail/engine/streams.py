@@ -72,6 +72,7 @@ class StreamedAnswer(Generic[E, P]):
         self._current: dict[int, Lane] = {}
         self._waiter: anyio.Event | None = None
         self._tally = Tally(engine.on_unreadable, decision_id)
+        self._tallies: dict[int, Tally] = {}  # of each choice, what could be read
         self._checking = 0
         self._first_came = self._last_came = 0.0  # when text arrived, in seconds of a monotonic clock
         self.waiting = 0
@@ -172,6 +173,10 @@ class StreamedAnswer(Generic[E, P]):
         """All checks so far as one decision."""
         return self._tally.decision()
 
+    def decision_of(self, choice: int) -> Decision:
+        """The checks of one choice so far as one decision; parts that nobody can read do not count."""
+        return self._tallies.get(choice, Tally(Action.PASS, self._decision_id)).decision()
+
     def held(self) -> Held | None:
         """How long text was held, and how much was not; to be asked at the end. None if there was none."""
         if not self._lanes:
@@ -248,6 +253,10 @@ class StreamedAnswer(Generic[E, P]):
         decision = await self._engine.judge(subject, decision_id=self._decision_id)
         self._checking -= 1
         self._tally.add(decision.findings)
+        own = self._tallies.get(lane.choice)
+        if own is None:
+            own = self._tallies[lane.choice] = Tally(Action.PASS, self._decision_id)
+        own.add(decision.findings)
         if lane.choice not in self.halted:
             if decision.action is Action.BLOCK:
                 lane.judged.append(check.text)

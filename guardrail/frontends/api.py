@@ -26,7 +26,7 @@ from guardrail.frontends.endpoint import Endpoint, Handler
 from guardrail.frontends.exchange import Settings
 from guardrail.frontends.slots import Slots
 from guardrail.wire import openapi
-from guardrail.wire.policies import Catalogue, listed, read_query, resolved
+from guardrail.wire.policies import Catalogue, Query, listed, read_query, resolved
 from guardrail.wire.replies import openai_error
 
 __all__ = ["Api"]
@@ -34,7 +34,7 @@ __all__ = ["Api"]
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """What the endpoints need. ``trusted_roles`` are the engine's; ``slots`` are those of the guarded routes.
+    """What the endpoints need. ``trusted_roles`` are the engine's, ``slots`` those of the guarded routes.
 
     ``metrics``: ``/metrics`` is served.
     """
@@ -54,14 +54,15 @@ class Api:
         policies = listed(self.catalogue)
 
         def post(path: str, handler: Handler) -> Route:
-            return Route(path, Endpoint(handler, self.settings.max_body_bytes, self.slots), methods=["POST"])
+            endpoint = Endpoint(handler, self.settings.max_body_bytes, self.slots)
+            return Route(path, endpoint, methods=["POST"])
 
         return [
             post(openapi.MODERATIONS, partial(moderate, self.engine, self.catalogue)),
             post(openapi.CHECK, partial(check, self.engine, self.trusted_roles)),
             post(openapi.LITELLM, partial(guard, self.engine, self.settings)),
             Route(openapi.POLICIES, partial(_constant, policies)),
-            Route(openapi.RESOLVE, partial(_resolve, self.catalogue)),
+            Route(openapi.RESOLVE, partial(_resolve, self.engine, self.catalogue)),
             Route(openapi.DOCUMENT, partial(_constant, document)),
         ]
 
@@ -70,10 +71,21 @@ async def _constant(body: bytes, request: Request) -> Response:
     return Response(body, media_type="application/json")
 
 
-async def _resolve(catalogue: Catalogue, request: Request) -> Response:
+async def _resolve(engine: GuardrailEngine, catalogue: Catalogue, request: Request) -> Response:
     try:
-        body = resolved(catalogue, *read_query(request.scope["query_string"]))
+        query = read_query(request.scope["query_string"])
+        found = catalogue.resolve(query.stage, query.policies, query.mode)
+        body = resolved(query.stage, found, _strict(engine, query).fail_mode)
     except UnreadableRequest as error:
         reply = openai_error(error.status, "invalid_request_error", str(error), error.param)
         return Response(reply.body, reply.status, media_type="application/json")
     return Response(body, media_type="application/json")
+
+
+def _strict(engine: GuardrailEngine, query: Query) -> GuardrailEngine:
+    """The engine of such a request; the catalogue knows all of the query but what failures do."""
+    try:
+        return engine.adding(query.additions)
+    except UnreadableRequest:
+        message = "on_unavailable would let through what is not to be"
+        raise UnreadableRequest(message, param="on_unavailable") from None

@@ -27,9 +27,11 @@ from guardrail.frontends.asgi import (
     send_reply,
 )
 from guardrail.frontends.client import Client
+from guardrail.frontends.controls import forwarded_headers, heeded
 from guardrail.frontends.streaming import StreamResponder
 from guardrail.frontends.unary import UnaryResponder
 from guardrail.frontends.verbatim import Verbatim
+from guardrail.wire import azure
 from guardrail.wire.dialect import Dialect, GuardedRequest
 from guardrail.wire.refusals import Refusals
 from guardrail.wire.replies import (
@@ -95,7 +97,8 @@ class Exchange:
             if raw is None:
                 return None
             request = self._dialect.read_request(raw)
-            self._engine = self._engine.adding(request.added_policies)
+            headers = self._scope["headers"]
+            self._engine, request = heeded(self._engine, self._dialect, request, headers)
         except UnreadableRequest as error:
             reply = self._dialect.error(error.status, "invalid_request_error", str(error), error.param)
             await send_reply(self._send, reply, refused_headers(self._id))
@@ -202,6 +205,8 @@ class Exchange:
             return
         refusal = self._refusing.of(decision)
         reply = self._dialect.refuse(request, decision, refusal)
+        if request.annotated:
+            reply = azure.annotated_reply(reply, decision)
         if refusal.style == "completion":
             kind = Kind.REFUSAL if request.structured else Kind.TEXT
             await chat.answered(Turn("assistant", (Segment(refusal.message, (), kind),)))
@@ -216,10 +221,7 @@ class Exchange:
         await send_reply(self._send, reply, decision_headers(decision))
 
     async def _forward(self, raw: bytes, request: GuardedRequest, chat: Chat) -> None:
-        replaced = (b"content-length", b"accept-encoding", b"transfer-encoding")
-        headers = [(k, v) for k, v in self._scope["headers"] if k.lower() not in replaced]
-        headers.append((b"content-length", str(len(raw)).encode()))
-        headers.append((b"accept-encoding", b"identity"))  # what is compressed cannot be judged
+        headers = forwarded_headers(self._scope["headers"], len(raw))
         scope = {**self._scope, "headers": headers, "extensions": {}}
         body: Message | None = {"type": "http.request", "body": raw, "more_body": False}
 

@@ -21,6 +21,7 @@ from guardrail.core.policy import Stage
 from guardrail.core.vault import Vault
 from guardrail.engine.check import GuardrailEngine
 from guardrail.errors import UnreadableRequest
+from guardrail.frontends.in_process import opened
 from guardrail.frontends.loop_thread import LoopThread
 from guardrail.wire.chat_messages import read_messages
 
@@ -44,9 +45,7 @@ class _Filter(ABC):
     @classmethod
     def from_config(cls, path: str | Path) -> Self:
         """Build the engine from a ``guardrail.yaml``. Raises ``ConfigError``."""
-        from guardrail.build import load_guard
-
-        guard = load_guard(path)
+        guard = opened(path)
         return cls(guard.engine, guard.aclose)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""GuardrailMiddleware: the ASGI middleware that guards every chat route of the app it wraps.
+"""GuardrailMiddleware: the ASGI middleware that guards the routes of the app it wraps that a dialect knows.
 
 The middleware is an immutable factory: each request gets its own ``Exchange``, which reads the body,
 judges it, calls the app, and hands the answer to the unary or the streaming responder.
@@ -15,24 +15,38 @@ from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send, ful
 from guardrail.frontends.exchange import Exchange, Settings
 from guardrail.frontends.slots import Slots
 from guardrail.wire.chat import ChatDialect
+from guardrail.wire.completions import CompletionsDialect
 from guardrail.wire.dialect import Dialect
+from guardrail.wire.embeddings import EmbeddingsDialect
+from guardrail.wire.messages import CountTokensDialect, MessagesDialect
+from guardrail.wire.responses import ResponsesDialect
 
 __all__ = ["GuardrailMiddleware", "Settings", "dialect_of"]
 
-DIALECTS: Final[Mapping[str, Dialect]] = {"/chat/completions": ChatDialect()}
+DIALECTS: Final[Mapping[str, Dialect]] = {
+    "/chat/completions": ChatDialect(),
+    "/completions": CompletionsDialect(),
+    "/embeddings": EmbeddingsDialect(),
+    "/messages": MessagesDialect(),
+    "/messages/count_tokens": CountTokensDialect(),
+    "/responses": ResponsesDialect(),
+}
 
 
 def dialect_of(path: str) -> Dialect | None:
-    """The dialect whose route ends this path, with or without a closing slash."""
+    """The dialect whose route ends this path, with or without a closing slash.
+
+    The longest ending counts, also where it differs in case: what a server may take for a chat is no
+    completion.
+    """
     path = path.rstrip("/")
-    for ending, dialect in DIALECTS.items():
-        if path.endswith(ending):
-            return dialect
-    return None
+    alike = [ending for ending in DIALECTS if path.casefold().endswith(ending)]
+    ending = max(alike, key=len, default="")
+    return DIALECTS[ending] if ending and path.endswith(ending) else None
 
 
 class GuardrailMiddleware:
-    """Wraps an ASGI app; guards its chat routes, leaves everything else alone.
+    """Wraps an ASGI app; guards the routes that a dialect knows, leaves everything else alone.
 
     ``on_shutdown`` is awaited when the server stops; ``from_config`` sets it to close what it built.
     """

@@ -107,7 +107,7 @@ class ProxyApp:
             await self._pass(scope, receive, send)
         else:
             message = (
-                "no guard covers this path; use /v1/chat/completions, or add it to paths.allow "
+                "no guard covers this path (docs/coverage.md lists those it does); add it to paths.allow "
                 "to forward it unguarded"
             )
             await _refuse(send, UNGUARDED, "unguarded_path", message)

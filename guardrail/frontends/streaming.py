@@ -35,6 +35,7 @@ from guardrail.engine.history import Chat, failed
 from guardrail.engine.outbox import Ready
 from guardrail.engine.streams import StreamedAnswer
 from guardrail.frontends.asgi import Message, Send, kept_headers, send_reply
+from guardrail.wire import azure
 from guardrail.wire.dialect import Delta, Dialect, GuardedRequest, StreamEvent
 from guardrail.wire.refusals import Refusing
 from guardrail.wire.replies import BAD_UPSTREAM, UNAVAILABLE, Header, decision_headers
@@ -78,6 +79,9 @@ class StreamResponder:
         self._group = group
         self._decoder = SseDecoder()
         self._stream = dialect.stream(request)
+        if request.annotated:
+            found = lambda choice: self._answer.decision_of(choice)  # noqa: E731 - it is made below
+            self._stream = azure.AnnotatedStream(self._stream, before, found)
         self._lock = anyio.Lock(fast_acquire=True)
         self._answer: StreamedAnswer[StreamEvent, Delta] = StreamedAnswer(
             engine,
@@ -247,6 +251,8 @@ class StreamResponder:
         else:
             refusal = self._refusing.of(decision)
             reply = self._dialect.refuse(self._request, decision, refusal)
+            if self._request.annotated:
+                reply = azure.annotated_reply(reply, self._before, decision)
             if self._delivered is not None and self._says_words:
                 self._delivered.add(0, *self._refused_in, refusal.message, whole=False)
                 await self._remember()

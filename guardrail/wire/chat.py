@@ -26,48 +26,36 @@ from guardrail.wire.chat_messages import (
 from guardrail.wire.chat_refusals import refused_choice, refused_request
 from guardrail.wire.chat_stream import ChatStream
 from guardrail.wire.dialect import Choice, GuardedRequest
+from guardrail.wire.openai_body import (
+    GENERATING_FIELDS,
+    is_structured,
+    read_model,
+    read_n,
+    read_object,
+    read_stream,
+    read_usage,
+    take_policies,
+    unknown_texts,
+)
 from guardrail.wire.replies import Refusal, Reply, openai_error, refusal_error
+from guardrail.wire.spelled import spelled
 
 __all__ = ["ChatDialect"]
 
-# Fields of a request that hold no text for the model. All others are judged, or named as unjudged.
-_SILENT_FIELDS: Final = frozenset(
-    [
-        "messages",
-        "model",
-        "stream",
-        "n",
-        "stream_options",
-        "guardrails",
-        "prediction",
-        "frequency_penalty",
-        "logit_bias",
-        "logprobs",
-        "max_completion_tokens",
-        "max_tokens",
-        "metadata",
-        "modalities",
-        "parallel_tool_calls",
-        "presence_penalty",
-        "prompt_cache_key",
-        "prompt_cache_retention",
-        "reasoning_effort",
-        "safety_identifier",
-        "seed",
-        "service_tier",
-        "stop",
-        "store",
-        "temperature",
-        "tool_choice",
-        "top_logprobs",
-        "top_p",
-        "user",
-        "verbosity",
-        "function_call",
-        "audio",
-    ]
-)
-_STRUCTURED: Final = ("json_schema", "json_object")
+# Beside those of every request, fields that hold no text for the model. All others are judged, or named.
+_SILENT_FIELDS: Final = GENERATING_FIELDS | {
+    "messages",
+    "prediction",
+    "max_completion_tokens",
+    "modalities",
+    "parallel_tool_calls",
+    "reasoning_effort",
+    "tool_choice",
+    "top_logprobs",
+    "verbosity",
+    "function_call",
+    "audio",
+}
 
 
 class ChatDialect:
@@ -77,46 +65,28 @@ class ChatDialect:
 
     def read_request(self, raw: bytes) -> GuardedRequest:
         """Raises ``UnreadableRequest`` with the parameter that is wrong."""
-        body = json_edit.loads_strict(raw)
-        if not isinstance(body, dict):
-            raise UnreadableRequest("the body is not a JSON object")
+        body = read_object(raw)
         messages = body.get("messages")
         if not isinstance(messages, list):
             raise UnreadableRequest("messages is missing or not a list", param="messages")
-        stream = body.get("stream") or False
-        choices = body.get("n") or 1
-        if not isinstance(stream, bool):
-            raise UnreadableRequest("stream is not true or false", param="stream")
-        if type(choices) is not int or not 1 <= choices <= 128:
-            raise UnreadableRequest("n is not a number from 1 to 128", param="n")
-        added = body.get("guardrails")
-        if added is None:
-            added = []
-        if not isinstance(added, list) or not all(isinstance(a, str) for a in added):
-            raise UnreadableRequest("guardrails is not a list of policy ids", param="guardrails")
-        if "guardrails" in body:
-            raw = json_edit.edit(raw, {("guardrails",): json_edit.REMOVE})
-        model = body.get("model")
+        raw, added = take_policies(raw, body)
         return GuardedRequest(
             raw=raw,
             conversation=_whole(body, read_messages(messages)),
-            model=model if isinstance(model, str) else "",
-            stream=stream,
-            choices=choices,
-            include_usage=get(body.get("stream_options"), "include_usage") is True,
-            added_policies=tuple(added),
-            structured=get(body.get("response_format"), "type") in _STRUCTURED,
+            model=read_model(body),
+            stream=read_stream(body),
+            choices=read_n(body),
+            include_usage=read_usage(body),
+            added_policies=added,
+            structured=is_structured(body),
         )
 
     def edit(self, raw: bytes, texts: Mapping[Address, str]) -> bytes:
-        """New texts in place; log probabilities of a choice that gets one spell the old, so they go."""
+        """New texts in place; what spells the old text of a choice goes."""
         changes: dict[Address, object] = {**texts}
-        choices = {address[1] for address in texts if address[0] == "choices"}
+        choices = {int(address[1]) for address in texts if address[0] == "choices"}
         if choices:
-            body = orjson.loads(raw)
-            for index in choices:
-                if body["choices"][index].get("logprobs"):
-                    changes["choices", index, "logprobs"] = None
+            changes |= spelled(orjson.loads(raw), choices)
         return json_edit.edit(raw, changes)
 
     def drop(self, raw: bytes, turns: Sequence[int]) -> bytes:
@@ -173,13 +143,7 @@ def _whole(body: dict[str, Any], conversation: Conversation) -> Conversation:
         if not texts:
             unread.append("$.prediction")
         asides = (Turn("prediction", texts),)
-    for key, value in body.items():
-        if key not in _SILENT_FIELDS and key.casefold() in _SILENT_FIELDS:
-            raise UnreadableRequest("a key of the body differs from a known one only in case")
-        if key not in _SILENT_FIELDS and value and isinstance(value, str | list | dict):
-            if key == "response_format" and isinstance(value, dict) and value.keys() <= {"type"}:
-                continue  # a bare {"type": "json_object"}
-            unread.append(f"$.{key}")
+    unread += unknown_texts(body, _SILENT_FIELDS)
     return Conversation(conversation.turns, tuple(unread), asides)
 
 

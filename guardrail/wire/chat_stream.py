@@ -14,6 +14,7 @@ from guardrail.wire.chat_reader import ChatReader
 from guardrail.wire.chat_refusals import DONE, halted_choice
 from guardrail.wire.dialect import Delta, StreamEvent
 from guardrail.wire.replies import Refusal, error_body, refusal_error
+from guardrail.wire.spelled import spelled
 
 __all__ = ["ChatStream"]
 
@@ -46,16 +47,14 @@ class ChatStream:
         if not (texts or dropped):
             return event.raw
         data = event.data or b"{}"
-        choices = orjson.loads(data).get("choices") or []
+        body = orjson.loads(data)
+        choices = body.get("choices") or []
         gone = [place for place, choice in enumerate(choices) if index_of(choice) in dropped]
         if gone and len(gone) == len(choices):
             return b""
         changes: dict[Address, object] = {("choices", place): json_edit.REMOVE for place in gone}
-        for address, text in texts.items():
-            changes[address] = text
-            place = int(address[1])
-            if choices[place].get("logprobs"):
-                changes["choices", place, "logprobs"] = None
+        changes |= texts
+        changes |= spelled(body, {int(address[1]) for address in texts})
         return sse.replace(event.raw, json_edit.edit(data, changes)) if changes else event.raw
 
     def halt(self, choice: int, decision: Decision, refusal: Refusal, *, spoke: bool) -> bytes:

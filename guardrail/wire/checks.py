@@ -20,8 +20,9 @@ from guardrail.core.policy import Mode, Stage
 from guardrail.core.redaction import Span, merge
 from guardrail.errors import FailureCode, UnreadableRequest
 from guardrail.wire.chat_messages import read_messages
+from guardrail.wire.openai_body import read_object
 from guardrail.wire.policies import WORDS, ActionWord
-from guardrail.wire.requests import Message, read_object, validated
+from guardrail.wire.requests import Message, validated
 
 __all__ = ["Checked", "MessagesCheck", "TextCheck", "answer", "read", "redacted"]
 

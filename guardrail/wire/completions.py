@@ -15,7 +15,7 @@ from guardrail.core.conversation import Address, Conversation, Segment, Turn
 from guardrail.core.decision import Decision
 from guardrail.errors import UnreadableRequest, UnreadableResponse
 from guardrail.wire import json_edit
-from guardrail.wire.completions_choices import beside, read_choice, spelled
+from guardrail.wire.completions_choices import beside, read_choice
 from guardrail.wire.completions_refusals import refused_choice, refused_request
 from guardrail.wire.completions_stream import CompletionsStream
 from guardrail.wire.dialect import Choice, EventStream, GuardedRequest
@@ -31,6 +31,7 @@ from guardrail.wire.openai_body import (
     unknown_texts,
 )
 from guardrail.wire.replies import Refusal, Reply, openai_error, refusal_error
+from guardrail.wire.spelled import spelled
 
 __all__ = ["CompletionsDialect"]
 
@@ -48,9 +49,7 @@ class CompletionsDialect:
     def read_request(self, raw: bytes) -> GuardedRequest:
         """Raises ``UnreadableRequest`` with the parameter that is wrong."""
         body = read_object(raw)
-        if (
-            body.get("messages") is not None
-        ):  # an upstream that is lenient with paths would take it for a chat
+        if body.get("messages") is not None:  # an upstream that is lenient with paths may read a chat
             raise UnreadableRequest("messages are asked of chat/completions", param="messages")
         raw, added = take_policies(raw, body)
         choices = read_n(body) * _prompts(body)

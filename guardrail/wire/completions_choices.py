@@ -6,13 +6,14 @@ text (OpenRouter), token ids (vLLM), the text of a chunk once more as ``delta`` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from guardrail.core.conversation import Address, Kind, json_path
 from guardrail.wire.chat_messages import CHOICE_SHAPE, get, strangers
+from guardrail.wire.spelled import SPELLED
 
-__all__ = ["Text", "beside", "read_choice", "spelled"]
+__all__ = ["Text", "beside", "read_choice"]
 
 _TEXTS: Final = (
     ("reasoning", Kind.REASONING, ("reasoning",)),
@@ -20,18 +21,10 @@ _TEXTS: Final = (
     ("text", Kind.TEXT, ("text",)),
     ("delta", Kind.TEXT, ("delta", "content")),
 )
-# What spells the text of a choice a second time.
-_SPELLED: Final = (
-    ("logprobs",),
-    ("token_ids",),
-    ("prompt_logprobs",),
-    ("prompt_token_ids",),
-    ("delta", "token_id"),
-)
 _SHAPE: Final[Mapping[str, Any]] = {
     **{key: None for key in CHOICE_SHAPE if key != "message"},
     **{way[0]: None for _, _, way in _TEXTS},
-    **{way[0]: None for way in _SPELLED},
+    **{way[0]: None for way in SPELLED},
     "delta": dict.fromkeys(["role", "content", "token_id"]),
 }
 _BESIDE: Final[Mapping[str, Any]] = dict.fromkeys(
@@ -84,17 +77,3 @@ def read_choice(choice: dict[str, Any], at: Address, unreadable: list[str]) -> I
 def beside(body: dict[str, Any]) -> list[str]:
     """The paths of what may be text outside the choices. Raises ``UnreadableRequest`` as ``strangers``."""
     return list(strangers(body, _BESIDE, ()))
-
-
-def spelled(body: dict[str, Any], places: Iterable[int]) -> dict[Address, object]:
-    """The edits that take out what spells the text of the choices at these places once more."""
-    choices = body["choices"]
-    found: dict[Address, object] = {
-        ("choices", place, *way): None
-        for place in places
-        for way in _SPELLED
-        if get(choices[place], *way) is not None
-    }
-    if body.get("token") is not None:
-        found["token",] = None
-    return found

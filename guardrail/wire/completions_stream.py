@@ -13,10 +13,11 @@ from guardrail.errors import UnreadableRequest, UnreadableResponse
 from guardrail.wire import json_edit, sse
 from guardrail.wire.chat_chunks import index_of, parse_chunk
 from guardrail.wire.chat_refusals import DONE
-from guardrail.wire.completions_choices import beside, read_choice, spelled
+from guardrail.wire.completions_choices import beside, read_choice
 from guardrail.wire.completions_refusals import halted_choice
 from guardrail.wire.dialect import Delta, GuardedRequest, StreamEvent
 from guardrail.wire.replies import Refusal, error_body, refusal_error
+from guardrail.wire.spelled import spelled
 
 __all__ = ["CompletionsStream"]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from guardrail.core.addition import Addition
 from guardrail.core.conversation import Address, Conversation, Kind, Turn
 from guardrail.core.decision import Decision
 from guardrail.wire.replies import Refusal, Reply
@@ -19,6 +20,7 @@ class GuardedRequest:
     """A request that was read. ``raw`` is its body as it will be forwarded.
 
     ``structured``: the answer's text will be parsed, so a refusal must not stand in its place.
+    ``annotated``: the answer is to tell what was decided, as in ``guardrail.wire.azure``.
     """
 
     raw: bytes
@@ -27,8 +29,9 @@ class GuardedRequest:
     stream: bool
     choices: int
     include_usage: bool
-    added_policies: tuple[str, ...] = ()
+    added_policies: tuple[str | Addition, ...] = ()
     structured: bool = False
+    annotated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

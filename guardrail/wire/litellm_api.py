@@ -24,7 +24,8 @@ from guardrail.core.redaction import Span, apply, touching
 from guardrail.core.release import ReleaseMode, StreamRules
 from guardrail.core.vault import Vault
 from guardrail.wire.chat_messages import read_messages, read_structured
-from guardrail.wire.requests import Message, read_object, validated
+from guardrail.wire.openai_body import read_object
+from guardrail.wire.requests import Message, validated
 
 __all__ = ["Asked", "Intervention", "LiteLLMRequest", "blocked", "holdback", "let_through", "read"]
 

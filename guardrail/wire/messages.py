@@ -117,22 +117,17 @@ class MessagesDialect:
             raise UnreadableResponse("the upstream's answer is no message") from None
         return [Choice(0, Turn("assistant", tuple(segments)), tuple(unreadable))]
 
-    def refuse_choices(
-        self,
-        raw: bytes,
-        refused: Mapping[int, Decision],
-        refusal: Refusal,
-        *,
-        structured: bool = False,
-    ) -> bytes:
+    def refuse_choices(self, raw: bytes, refused: Mapping[int, Refusal], *, structured: bool) -> bytes:
         """A message that refuses, with the identity and the usage of the one in ``raw``."""
         if not refused:
             return raw
         body = orjson.loads(raw)
-        usage = body.get("usage") or NO_USAGE
-        model = body.get("model", "")
         message = refused_message(
-            refusal, id_=body.get("id", ""), model=model, usage=usage, structured=structured
+            refused[0],
+            id_=body.get("id", ""),
+            model=body.get("model", ""),
+            usage=body.get("usage") or NO_USAGE,
+            structured=structured,
         )
         return orjson.dumps(message)
 

@@ -53,7 +53,7 @@ class MessagesStream:
         if texts:
             changed = put(data, texts)
             self._edited = self._edited or any(address[-1] == "thinking" for address in texts)
-        elif self._edited and kind_of(chunk.get("delta")) == "signature_delta":
+        elif self._edited and get(chunk, "delta", "signature"):
             changed = put(data, {("delta", "signature"): EDITED})
         return raw if changed is data else sse.replace(raw, changed)
 

@@ -18,8 +18,9 @@ from guardrail.core.decision import Decision, Failure
 from guardrail.core.policy import Action, Mode, Policy
 from guardrail.core.verdict import Verdict
 from guardrail.errors import UnreadableRequest
+from guardrail.wire.openai_body import read_object
 from guardrail.wire.replies import Header, Reply, decision_headers
-from guardrail.wire.requests import read_object, validated
+from guardrail.wire.requests import validated
 
 __all__ = ["MOST_TEXTS", "UNREADABLE", "Moderated", "Moderation", "ModerationRequest", "answer", "read"]
 

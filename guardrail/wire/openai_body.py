@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
+from guardrail.core.addition import Addition
 from guardrail.core.conversation import json_path
 from guardrail.errors import UnreadableRequest
 from guardrail.wire import json_edit
 from guardrail.wire.chat_messages import get
+from guardrail.wire.controls import read_guardrails
 
 __all__ = [
     "GENERATING_FIELDS",
@@ -67,19 +69,15 @@ def read_object(raw: bytes) -> dict[str, Any]:
     return body
 
 
-def take_policies(raw: bytes, body: dict[str, Any]) -> tuple[bytes, tuple[str, ...]]:
+def take_policies(raw: bytes, body: dict[str, Any]) -> tuple[bytes, tuple[str | Addition, ...]]:
     """The body without ``guardrails``, which no upstream knows, and the policies that it adds.
 
     Raises ``UnreadableRequest``.
     """
     if "guardrails" not in body:
         return raw, ()
-    added = body["guardrails"]
-    if added is None:
-        added = []
-    if not isinstance(added, list) or not all(isinstance(a, str) for a in added):
-        raise UnreadableRequest("guardrails is not a list of policy ids", param="guardrails")
-    return json_edit.edit(raw, {("guardrails",): json_edit.REMOVE}), tuple(added)
+    added = read_guardrails(body["guardrails"])
+    return json_edit.edit(raw, {("guardrails",): json_edit.REMOVE}), added
 
 
 def read_model(body: dict[str, Any]) -> str:

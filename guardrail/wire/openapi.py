@@ -12,7 +12,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict
 from pydantic.json_schema import models_json_schema
 
-from guardrail.core.policy import Stage
+from guardrail.core.policy import FailMode, Mode, Stage
 from guardrail.wire.checks import Checked, MessagesCheck, TextCheck
 from guardrail.wire.litellm_api import Intervention, LiteLLMRequest
 from guardrail.wire.moderations import Moderation, ModerationRequest
@@ -62,6 +62,7 @@ _HEADERS: Final[_Json] = {
     "x-guardrail-id": "The id of the decision, as in the audit record.",
 }
 _MORE_HEADERS: Final[_Json] = {
+    "x-guardrail-coverage": "How many texts were judged, redacted, unreadable and skipped.",
     "x-guardrail-policies": "Policies whose finding asks for the action.",
     "x-guardrail-degraded": "policy=reason for each check that no judge has made.",
     "x-guardrail-unjudged": "JSON paths of what nobody could read.",
@@ -194,10 +195,18 @@ def _resolve(ids: _Json) -> _Json:
             "explode": False,
             "schema": {"type": "array", "items": ids, "minItems": 1},
         },
+        _stricter("mode", Mode.ENFORCE, "Those policies, shadows too, are to act."),
+        _stricter("on_unavailable", FailMode.CLOSED, "Checks of those policies that fail are to block."),
     ]
     refused = {"description": "The query cannot be read", "content": {_JSON: _body(Error)}}
     path["get"]["responses"]["400"] = refused
     return path
+
+
+def _stricter(name: str, word: Mode | FailMode, description: str) -> _Json:
+    """A parameter that makes policies stricter; what does not is taken too, where nothing gets milder."""
+    schema = {"type": "string", "enum": [word.value]}
+    return {"name": name, "in": "query", "description": description, "schema": schema}
 
 
 def _ready() -> _Json:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qs
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from guardrail.core.policy import AnswerForm, Effort, Mode, Policy, PolicySet, Stage
+from guardrail.core.addition import Addition, tightened
+from guardrail.core.policy import AnswerForm, Effort, FailMode, Mode, Policy, PolicySet, Stage
 from guardrail.errors import UnreadableRequest
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Catalogue",
     "Listed",
     "PolicyList",
+    "Query",
     "Reason",
     "Resolved",
     "listed",
@@ -27,6 +29,7 @@ __all__ = [
     "resolved",
 ]
 
+Word = TypeVar("Word", bound=StrEnum)
 ActionWord = Literal["pass", "flag", "redact", "block"]
 WORDS: Final[tuple[ActionWord, ...]] = ("pass", "flag", "redact", "block")
 """The words of ``guardrail.core.policy.Action``, by its numbers."""
@@ -48,16 +51,24 @@ class Catalogue:
     known: PolicySet
     configured: Mapping[Stage, Sequence[Policy]]
 
-    def resolve(self, stage: Stage, asked: Sequence[str] = ()) -> list[tuple[Policy, Reason]]:
+    def resolve(
+        self, stage: Stage, asked: Sequence[str] = (), mode: Mode | None = None
+    ) -> list[tuple[Policy, Reason]]:
         """The policies of a stage and those asked for, each with the reason why it applies or not.
 
-        The same rule as ``GuardrailEngine.adding``. Raises ``UnreadableRequest`` for an id nobody knows.
+        Those asked for are in this ``mode``. The same rule as ``GuardrailEngine.adding``. Raises
+        ``UnreadableRequest`` for an id nobody knows, and for a mode that is milder than the policy's own.
         """
         if any(policy_id not in self.known for policy_id in asked):
             raise UnreadableRequest("policies names an unknown policy", param="policies")
         own = self.configured.get(stage, ())
-        named = [self.known[policy_id] for policy_id in asked]
-        return [(policy, _reason(policy, stage, own)) for policy in dict.fromkeys([*own, *named])]
+        found = []
+        for policy in dict.fromkeys([*own, *(self.known[policy_id] for policy_id in asked)]):
+            stricter = tightened(policy, mode) if policy.id in asked else policy
+            if stricter is None:
+                raise UnreadableRequest("mode would make a policy milder", param="mode")
+            found.append((stricter, _reason(stricter, stage, own)))
+        return found
 
     def judging(self, stage: Stage, asked: Sequence[str] = ()) -> list[Policy]:
         """The policies that judge, shadows included."""
@@ -68,7 +79,7 @@ class Catalogue:
 def _reason(policy: Policy, stage: Stage, own: Sequence[Policy]) -> Reason:
     if policy.mode is Mode.OFF:
         return Reason.OFF
-    if policy in own:
+    if policy.id in [configured.id for configured in own if configured.mode is not Mode.OFF]:
         return Reason.CONFIGURED
     return Reason.ADDED if stage in policy.stages else Reason.OTHER_STAGE
 
@@ -118,6 +129,9 @@ class Applied(_Answer):
     mode: Mode
     applies: bool
     acts: bool = Field(description="False for a shadow: it is asked and recorded, and changes nothing.")
+    on_unavailable: FailMode = Field(
+        description="closed: whatever check of it fails blocks; open: failures of some class let through."
+    )
     reason: Annotated[
         Reason,
         Field(
@@ -164,25 +178,60 @@ def _listed(policy: Policy, configured: Mapping[Stage, Sequence[Policy]]) -> Lis
     )
 
 
-def read_query(query: bytes) -> tuple[Stage, list[str]]:
-    """``stage=input&policies=a,b``: the stage, and the ids asked for. Raises ``UnreadableRequest``."""
+class Query(NamedTuple):
+    """What ``resolve`` is asked: a stage, the ids of more policies, and how strict these are to be."""
+
+    stage: Stage
+    policies: tuple[str, ...] = ()
+    mode: Mode | None = None
+    on_unavailable: FailMode | None = None
+
+    @property
+    def additions(self) -> list[Addition]:
+        """As a request would name them."""
+        return [Addition(policy_id, self.mode, self.on_unavailable) for policy_id in self.policies]
+
+
+def read_query(query: bytes) -> Query:
+    """``stage=input&policies=a,b&mode=enforce&on_unavailable=closed``; only the stage must be there.
+
+    Raises ``UnreadableRequest``.
+    """
     try:
         values = parse_qs(query.decode("ascii"), keep_blank_values=True)
     except ValueError:
         raise UnreadableRequest("the query cannot be read") from None
-    if set(values) - {"stage", "policies"}:
-        raise UnreadableRequest("the query has a parameter that is none of stage and policies")
-    stages = values.get("stage", [])
-    if len(stages) != 1 or stages[0] not in list(Stage):
+    if set(values) - set(Query._fields):
+        raise UnreadableRequest(f"the query has a parameter that is none of {', '.join(Query._fields)}")
+    stage = _word(values, "stage", Stage)
+    if stage is None:
         raise UnreadableRequest("stage is not input or output", param="stage")
     if len(values.get("policies", [])) > 1:
         raise UnreadableRequest("policies is given twice; separate ids by commas", param="policies")
     asked = [one for listed in values.get("policies", []) for one in listed.split(",")]
-    return Stage(stages[0]), asked
+    mode, on_unavailable = _word(values, "mode", Mode), _word(values, "on_unavailable", FailMode)
+    return Query(stage, tuple(asked), mode, on_unavailable)
 
 
-def resolved(catalogue: Catalogue, stage: Stage, asked: Sequence[str]) -> bytes:
-    """The body of ``GET /guardrail/v1/policies/resolve``. Raises ``UnreadableRequest``."""
+def _word(values: Mapping[str, Sequence[str]], key: str, words: type[Word]) -> Word | None:
+    """The one value of a parameter. Raises ``UnreadableRequest``."""
+    given = values.get(key)
+    if given is None:
+        return None
+    if len(given) != 1 or given[0] not in list(words):
+        raise UnreadableRequest(f"{key} is not {' or '.join(words)}", param=key)
+    return words(given[0])
+
+
+def resolved(
+    stage: Stage,
+    found: Iterable[tuple[Policy, Reason]],
+    fail_mode: Callable[[Policy, Stage], FailMode],
+) -> bytes:
+    """The body of ``GET /guardrail/v1/policies/resolve``.
+
+    ``found`` is what the catalogue resolved; ``fail_mode`` what becomes of a policy's failures at a stage.
+    """
     policies = [
         Applied(
             id=policy.id,
@@ -190,8 +239,9 @@ def resolved(catalogue: Catalogue, stage: Stage, asked: Sequence[str]) -> bytes:
             mode=policy.mode,
             applies=reason in (Reason.CONFIGURED, Reason.ADDED),
             acts=reason in (Reason.CONFIGURED, Reason.ADDED) and policy.mode is Mode.ENFORCE,
+            on_unavailable=fail_mode(policy, stage),
             reason=reason,
         )
-        for policy, reason in catalogue.resolve(stage, asked)
+        for policy, reason in found
     ]
     return Resolved(stage=stage, policies=policies).model_dump_json().encode()

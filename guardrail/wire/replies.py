@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import orjson
 
-from guardrail.core.decision import Decision, Failure
+from guardrail.core.decision import Decision, Failure, Finding
 from guardrail.core.policy import Action, Stage
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Reply",
     "decision_headers",
     "error_body",
+    "filter_results",
     "openai_error",
     "refusal_error",
     "refused_headers",
@@ -92,15 +94,19 @@ def openai_error(status: int, code: str, message: str, param: str | None = None)
     return Reply(status, body, (JSON, retry, (b"x-should-retry", b"false")))
 
 
-def refusal_error(decision: Decision, refusal: Refusal) -> Reply:
-    """A block as an HTTP error, with Azure's ``innererror`` keyed by policy id."""
-    results = {
+def filter_results(findings: Sequence[Finding]) -> dict[str, dict[str, bool]]:
+    """What was found, in the shape of Azure's custom filters, by policy id."""
+    return {
         finding.policy.id: {
             "filtered": finding.acts and finding.action is Action.BLOCK,
             "detected": not isinstance(finding, Failure) and finding.violation,
         }
-        for finding in decision.findings
+        for finding in findings
     }
+
+
+def refusal_error(decision: Decision, refusal: Refusal) -> Reply:
+    """A block as an HTTP error, with Azure's ``innererror`` keyed by policy id."""
     error = {
         "message": refusal.message,
         "type": "invalid_request_error",
@@ -109,7 +115,7 @@ def refusal_error(decision: Decision, refusal: Refusal) -> Reply:
         "status": refusal.status,
         "innererror": {
             "code": "ResponsibleAIPolicyViolation",
-            "content_filter_result": results,
+            "content_filter_result": filter_results(decision.findings),
         },
     }
     return Reply(refusal.status, orjson.dumps({"error": error}))
@@ -126,6 +132,7 @@ def decision_headers(*decisions: Decision) -> list[Header]:
     headers = [(b"x-guardrail-decision", action.word.encode())]
     if decisions:
         headers.append((b"x-guardrail-id", decisions[0].id.encode()))
+        headers.append((b"x-guardrail-coverage", _coverage(decisions)))
     for name, values in (
         (b"x-guardrail-policies", [p for d in decisions for p in d.blocking if d.action is action]),
         (b"x-guardrail-degraded", [reason for d in decisions for reason in d.degraded]),
@@ -135,3 +142,20 @@ def decision_headers(*decisions: Decision) -> list[Header]:
             listed = ", ".join(dict.fromkeys(values))
             headers.append((name, _UNPRINTABLE.sub("?", listed[:4000]).encode()))
     return headers
+
+
+def _coverage(decisions: Sequence[Decision]) -> bytes:
+    """How many texts were judged, how many of these redacted, and how many were not, and why.
+
+    A dictionary in the form of RFC 8941. ``unchecked`` stands there only where a check could not be made.
+    """
+    judged = redacted = unreadable = skipped = unchecked = 0
+    for decision in decisions:
+        redacted += len(decision.redactions)
+        unreadable += len(decision.unjudged)
+        if decision.coverage is not None:
+            judged += decision.coverage.judged
+            unchecked += decision.coverage.unchecked
+            skipped += decision.coverage.skipped
+    told = f"judged={judged}, redacted={redacted}, unreadable={unreadable}, skipped={skipped}"
+    return (f"{told}, unchecked={unchecked}" if unchecked else told).encode()

@@ -7,9 +7,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from guardrail.errors import UnreadableRequest
-from guardrail.wire.json_edit import loads_strict
 
-__all__ = ["Message", "read_object", "validated"]
+__all__ = ["Message", "validated"]
 
 
 class Message(BaseModel):
@@ -22,14 +21,6 @@ class Message(BaseModel):
 
 
 Model = TypeVar("Model", bound=BaseModel)
-
-
-def read_object(raw: bytes) -> dict[str, Any]:
-    """A body that is one JSON object. Raises ``UnreadableRequest``."""
-    body = loads_strict(raw)
-    if not isinstance(body, dict):
-        raise UnreadableRequest("the body is not a JSON object")
-    return body
 
 
 def validated(model: type[Model], body: dict[str, Any]) -> Model:

@@ -121,7 +121,9 @@ class ResponsesStream:
             "text",
         )
         text = self._sent.texts.get(place)
-        return text is not None and text.same is not None and misplaced(read.body["annotation"], text.same)
+        return (
+            text is not None and text.same is not None and misplaced(read.body.get("annotation"), text.same)
+        )
 
     def _changes(self, read: _Event, texts: Mapping[Address, str]) -> dict[Address, object]:
         added = {delta.address: delta.text for delta in read.deltas}

@@ -352,10 +352,10 @@ class TestProxy:
         with FakeUpstream() as upstream:
             target = {"kind": "openai", "base_url": upstream.url}
             closed = proxy_from(write(upstream=target))
-            assert (await post(closed, path="/v1/embeddings"))[0]["status"] == 403
-            opened = proxy_from(write(upstream=target, paths={"allow": ["/v1/embeddings"]}))
-            assert (await post(opened, path="/v1/embeddings"))[0]["status"] == 200
-            assert [seen.path for seen in upstream.seen] == ["/v1/embeddings"]
+            assert (await post(closed, path="/v1/images/generations"))[0]["status"] == 403
+            opened = proxy_from(write(upstream=target, paths={"allow": ["/v1/images/generations"]}))
+            assert (await post(opened, path="/v1/images/generations"))[0]["status"] == 200
+            assert [seen.path for seen in upstream.seen] == ["/v1/images/generations"]
             await stop(closed)
             await stop(opened)
 

@@ -449,11 +449,11 @@ class TestClientThatHangsUp:
             assert b"HTTP/1.1 200 " in read_until(other, CALM.encode())
 
     def test_on_an_allowed_path_too(self, proxies: Proxies) -> None:
-        proxy = proxies(paths={"allow": ["/v1/completions"]})
+        proxy = proxies(paths={"allow": ["/v1/rerank"]})
         say = stream(["word "] * 5000)
         say.pause_s = 0.002
         proxy.upstream.script.append(say)
-        with calling(proxy, {"prompt": "x", "stream": True}, path="/v1/completions") as client:
+        with calling(proxy, {"prompt": "x", "stream": True}, path="/v1/rerank") as client:
             read_until(client, b'"word ')
         until(lambda: proxy.upstream.seen[-1].cancelled, "the upstream is cancelled")
 

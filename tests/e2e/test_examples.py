@@ -181,6 +181,27 @@ def test_other_frameworks(examples: Path, served: str, file: str, package: str) 
     assert_nothing_personal(said)
 
 
+SNIPPETS = re.findall(
+    r"```python( agents)?\n(.*?)```", (ROOT / "docs" / "ways-in.md").read_text(encoding="utf-8"), re.DOTALL
+)
+
+
+@pytest.mark.parametrize(
+    ("needs", "snippet"), SNIPPETS, ids=[str(number) for number in range(len(SNIPPETS))]
+)
+def test_the_snippets_of_the_page_ways_in(
+    examples: Path, bare: str, served: str, needs: str, snippet: str
+) -> None:
+    for package in ["langchain"] * ("langchain" in snippet) + ["agents"] * bool(needs):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    file = examples / "snippet.py"
+    file.write_text(snippet.replace("http://127.0.0.1:8080/v1", served), encoding="utf-8")
+    said = run(file, OPENAI_BASE_URL=bare, OPENAI_API_KEY="none")
+    shown = ("GuardrailMiddleware", "DefaultHttpxClient", "prompt-injection")
+    assert MARK.search(said) or any(word in said for word in shown), said
+    assert_nothing_personal(said)
+
+
 @pytest.fixture(scope="module")
 def app(examples: Path) -> Iterator[Process]:
     """The example app, served by its own main."""
@@ -247,14 +268,14 @@ def test_the_example_configuration_is_valid_as_it_stands(examples: Path) -> None
     assert "prompt-injection, illicit-harm, pii" in ended.stdout
 
 
-def test_every_example_is_named_in_the_readme_and_tested_here() -> None:
+def test_every_example_is_named_in_the_readme_and_tested() -> None:
     readme = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
-    here = Path(__file__).read_text(encoding="utf-8")
+    tests = "".join(file.read_text(encoding="utf-8") for file in Path(__file__).parent.glob("test_*.py"))
     files = sorted(file.name for file in (ROOT / "examples").glob("*.py"))
     assert files
     for name in files:
         assert f"[{name}]({name})" in readme
-        assert f'"{name}"' in here
+        assert f'"{name}"' in tests
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])

@@ -1,21 +1,28 @@
-"""The real LangChain ``ChatOpenAI`` with its base_url on the proxy."""
+"""The real LangChain: ``ChatOpenAI`` with its base_url on the proxy, and guarded in-process."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pydantic
 import pytest
+from langchain.agents import create_agent
 from langchain_core.messages import AIMessage
+from langchain_core.output_parsers import StrOutputParser
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 
-from tests.e2e.conftest import CALLER_KEY, CALM, MARK, REFUSAL, Proxy
-from tests.fakes import DONE, Say, chunk, completion
+from guardrail import PolicyViolation
+from guardrail.frontends.langchain import CompletionFilter, GuardrailAgentMiddleware, PromptFilter, guarded
+from guardrail.frontends.openai_client import openai_http_client
+from tests.e2e.conftest import CALLER_KEY, CALM, JUDGE_KEY, MARK, REFUSAL, Proxy, WordJudge
+from tests.e2e.test_openai_client import written
+from tests.fakes import DONE, FakeUpstream, Say, chunk, completion
 
 
 class Weather(pydantic.BaseModel):
@@ -167,3 +174,70 @@ class TestStructuredOutput:
         with pytest.raises(openai.ContentFilterFinishReasonError):
             structured.invoke("a blockword")
         assert proxy.upstream.seen == []
+
+
+class TestInProcess:
+    """No proxy: the chain itself asks the judge."""
+
+    @pytest.fixture
+    def config(self, tmp_path: Path, judge: WordJudge) -> Path:
+        return written(tmp_path, judge)
+
+    @pytest.fixture
+    def plain(self, upstream: FakeUpstream) -> Iterator[ChatOpenAI]:
+        with httpx.Client() as client:
+            yield self.chat(upstream, client)
+
+    @staticmethod
+    def chat(upstream: FakeUpstream, client: httpx.Client) -> ChatOpenAI:
+        own: dict[str, Any] = {"api_key": CALLER_KEY, "max_retries": 0, "http_client": client}
+        return ChatOpenAI(model="fake-model", base_url=upstream.url, **own)
+
+    def test_a_guarded_model(
+        self, config: Path, plain: ChatOpenAI, upstream: FakeUpstream, judge: WordJudge
+    ) -> None:
+        with guarded(plain, config) as model:
+            upstream.text = "You said redactword."
+            assert model.invoke("my redactword").content == f"You said {MARK}."
+            assert upstream.seen[-1].json["messages"][-1]["content"] == f"my {MARK}"
+            with pytest.raises(PolicyViolation):
+                model.invoke("a blockword")
+            with pytest.raises(PolicyViolation) as caught:
+                model.invoke("an outageword")
+        assert caught.value.decision.unavailable
+        assert {seen.headers["Authorization"] for seen in judge.seen} == {f"Bearer {JUDGE_KEY}"}
+
+    def test_a_chain_of_filters_streams(
+        self, config: Path, plain: ChatOpenAI, upstream: FakeUpstream
+    ) -> None:
+        upstream.text = "Words that pass without any doubt. " * 8 + "Then a blockword. " + "And more. " * 9
+        upstream.pause_s = 0.005
+        seen: list[str] = []
+        with PromptFilter.from_config(config) as ask, CompletionFilter.from_config(config) as answer:
+            chain = ask | plain | StrOutputParser() | answer
+            with pytest.raises(PolicyViolation):
+                seen.extend(chain.stream("hello"))
+        assert "".join(seen).startswith("Words that pass")
+        assert "blockword" not in "".join(seen)
+
+    def test_an_agent(self, config: Path, plain: ChatOpenAI, upstream: FakeUpstream) -> None:
+        calls = [called({"who": "redactword", "seats": 2})]
+        upstream.script.append(Say(completion(None, finish_reason="tool_calls", tool_calls=calls)))
+        guard = GuardrailAgentMiddleware.from_config(config)
+        agent = create_agent(plain, [book], middleware=[guard])
+        messages = agent.invoke({"messages": [("user", "hello")]})["messages"]
+        assert [message.content for message in messages[-2:]] == [f"2 seats for {MARK}", CALM]
+        blocked = agent.invoke({"messages": [("user", "a blockword")]})["messages"]
+        assert blocked[-1].content == REFUSAL
+        guard.close()
+
+    def test_an_agent_over_a_guarded_client_streams_what_was_judged(
+        self, config: Path, upstream: FakeUpstream
+    ) -> None:
+        upstream.text = "The code is redactword, and that is that. " * 5
+        with openai_http_client(config) as client:
+            agent = create_agent(self.chat(upstream, client), [book])
+            asked: Any = {"messages": [("user", "hello")]}
+            parts = [str(m.content) for m, _ in agent.stream(asked, stream_mode="messages")]
+        assert len(parts) > 20
+        assert "".join(parts).strip() == upstream.text.replace("redactword", MARK).strip()

@@ -16,7 +16,7 @@ import pytest
 from anthropic.types import Message
 
 from guardrail.wire.messages_edit import EDITED
-from tests.e2e.conftest import CALLER_KEY, CALM, MARK, REFUSAL, SERVER_KEY, Proxies, Proxy, until
+from tests.e2e.conftest import CALLER_KEY, CALM, MARK, REFUSAL, SERVER_KEY, Proxies, Proxy, ruling, until
 from tests.fakes import Say, Seen
 from tests.wire.claudes import (
     Event,
@@ -410,6 +410,44 @@ class TestStream:
             for _ in events.text_stream:
                 break
         until(lambda: proxy.upstream.seen[-1].cancelled, "the upstream is cancelled")
+
+
+class TestReleaseModes:
+    @pytest.mark.parametrize("release", ["window", "whole", "live"])
+    def test_what_passes_keeps_its_bytes_and_a_block_ends_the_message(
+        self, proxies: Proxies, release: str
+    ) -> None:
+        proxy = proxies(streaming={"release": release}, policies={"output": ["stern"]})
+        thoughts = (thinking("", ""), [thought("let me see"), SIGNED])
+        say = streams(thoughts, (text(""), [said(CALM)]), call('{"who": "Ann"}'))
+        proxy.upstream.script.append(say)
+        raw = proxy.http.post("/v1/messages", json={**ASK, "messages": HELLO, "stream": True})
+        assert raw.content == b"".join(say.chunks or [])
+        words = [said(word + " ") for word in (LONG + "Then a blockword.").split()]
+        proxy.upstream.script.append(streams((text(""), words), call('{"who": "Ann"}'), pause_s=0.003))
+        with sdk(proxy, max_retries=0) as own, own.messages.stream(**ASK, messages=HELLO) as events:
+            found = events.get_final_message()
+        assert found.stop_reason == "refusal"
+        assert [block.type for block in found.content] == ["text"]
+
+    def test_a_refusal_of_a_stream_that_was_kept_alive(self, proxies: Proxies) -> None:
+        """Its head has left before the verdict came, so the words stand in the block that is open."""
+        proxy = proxies(streaming={"keep_alive_s": 0.05})
+        proxy.judge.words["tardyword"] = Say(ruling(1, "BLK"), delay_s=0.5)
+        proxy.upstream.script.append(spoken("a tardyword"))
+        try:
+            raw = proxy.http.post("/v1/messages", json={**ASK, "messages": HELLO, "stream": True})
+        finally:
+            del proxy.judge.words["tardyword"]
+        assert raw.content.startswith(b"event: message_start\n")
+        assert b"\n\n: held\n\n" in raw.content
+        kinds = [line[7:] for line in raw.text.splitlines() if line.startswith("event: ")]
+        assert kinds == [
+            *["message_start", "ping", "content_block_start", "content_block_delta", "content_block_stop"],
+            *["message_delta", "message_stop"],
+        ]
+        assert "tardyword" not in raw.text
+        assert raw.text.count(REFUSAL) == 2  # as the text, and in the details
 
 
 class TestJudgeDown:

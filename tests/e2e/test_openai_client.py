@@ -31,8 +31,13 @@ ASK: dict[str, Any] = {"model": "fake-model", "messages": [{"role": "user", "con
 
 @pytest.fixture
 def config(tmp_path: Path, judge: WordJudge) -> Path:
-    write_policies(tmp_path / "policies", {"house": "enforce"})
-    file = tmp_path / "guardrail.yaml"
+    return written(tmp_path, judge)
+
+
+def written(folder: Path, judge: WordJudge) -> Path:
+    """A configuration without an upstream, for what guards in-process."""
+    write_policies(folder / "policies", {"house": "enforce"})
+    file = folder / "guardrail.yaml"
     classifier = {
         "base_url": judge.url,
         "model": "fake-judge",

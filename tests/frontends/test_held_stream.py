@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from guardrail import GuardrailEngine, PolicyViolation
 from guardrail.core.conversation import Conversation, Kind, Subject
@@ -44,7 +48,7 @@ async def push(stream: Stream, text: str, **options: Any) -> str:
 
 
 def left(ready: Any) -> str:
-    return "".join({p.text: new for p, new in one.texts}.get(one.event, one.event) for one in ready)
+    return "".join(one.texts[0][1] if one.texts else one.event for one in ready)
 
 
 async def test_all_of_it_leaves_in_order_and_is_recorded_once():
@@ -77,6 +81,22 @@ async def test_text_is_held_until_judged_and_leaves_with_the_next_call():
     later = [await push(stream, word + " ") for word in (CALM * 3).split()]
     assert "".join(later).startswith("One calm word ")
     await stream.aclose()
+
+
+@given(st.lists(st.integers(0, 120), max_size=12))
+def test_however_it_is_cut_the_same_text_leaves(cuts: list[int]):
+    text = f"{CALM}Write to {MAIL} and wait. {CALM}"
+    ends = [0, *sorted(cut for cut in cuts if cut < len(text)), len(text)]
+
+    async def run() -> str:
+        stream = hold(engine())
+        try:
+            out = [await stream.push(text[a:b], [Text(text[a:b])]) for a, b in pairwise(ends)]
+            return "".join(map(left, [*out, await stream.finish()]))
+        finally:
+            await stream.aclose()
+
+    assert anyio.run(run) == text.replace(MAIL, "[REDACTED:HIDE]")
 
 
 async def test_a_redaction():
@@ -131,13 +151,12 @@ async def test_live_text_leaves_at_once_and_its_end_does_not():
 
 async def test_more_than_may_be_held_waits_for_the_judge():
     small = StreamRules(window=10, overlap=5, first=5, max_held=40)
-    judge = ScriptedClassifier()
-    stream = hold(engine(classifier=judge), small)
-    words = [word + " " for word in (CALM * 9).split()]
-    out = "".join([await push(stream, word) for word in words])
-    assert len(judge.asked) > 3, "who pushes without a break is held up until checks were made"
-    assert out
+    stream = hold(engine(classifier=ScriptedClassifier(delay_s=0.01)), small)
+    held = [0]
+    for word in (CALM * 9).split():
+        held.append(held[-1] + len(word) - len(await push(stream, word)))
     await stream.aclose()
+    assert 0 < max(held) <= 40 + len("another")
 
 
 async def test_one_that_is_left_early_is_recorded_as_cancelled():

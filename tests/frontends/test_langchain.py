@@ -16,6 +16,7 @@ from langchain_core.output_parsers import JsonOutputParser, StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
+from langgraph.graph import START, MessagesState, StateGraph
 
 from guardrail import PolicyViolation
 from guardrail.core.policy import Strategy
@@ -242,6 +243,18 @@ class TestGuarded:
             assert whole.invoke("Hi") == f"Ask {MARK}"
             assert list(whole.stream("Hi")) == [f"Ask {MARK}"]
 
+    def test_langgraph_does_not_show_the_model_s_own_tokens(
+        self, model: ChatOpenAI, upstream: FakeUpstream
+    ):
+        upstream.text = f"{CALM}Ask {MAIL} about it."
+        with guarded(model, engine()) as whole:
+            graph = StateGraph(MessagesState)
+            graph.add_node("model", lambda state: {"messages": [whole.invoke(state["messages"])]})
+            graph.add_edge(START, "model")
+            asked: Any = {"messages": [("human", "Hi")]}
+            shown = [m.content.strip() for m, _ in graph.compile().stream(asked, stream_mode="messages")]
+        assert shown == [upstream.text.replace(MAIL, MARK)]
+
     def test_an_error_of_the_model_is_its_own(self, model: ChatOpenAI, upstream: FakeUpstream):
         upstream.script.append(Say(b'{"error": {"message": "no"}}', status=401))
         with guarded(model, engine()) as whole, pytest.raises(Exception, match="401"):
@@ -312,6 +325,18 @@ class TestAsynchronous:
 
 
 class TestLife:
+    @pytest.mark.anyio
+    async def test_both_kinds_of_calls_on_one(self):
+        closed: list[str] = []
+
+        async def on_close() -> None:
+            closed.append("closed")
+
+        async with PromptFilter(engine(), on_close) as one:
+            assert one.invoke("Hi") == await one.ainvoke("Hi") == "Hi"
+        assert closed == ["closed", "closed"], "once in each loop"
+        assert [thread for thread in threads() if "portal" in thread.name] == []
+
     def test_no_thread_is_left(self):
         before = threads()
         for make in (PromptFilter, CompletionFilter):

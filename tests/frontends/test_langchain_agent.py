@@ -295,6 +295,17 @@ class TestStructured:
         assert state["structured_response"] == Person(name="Kim", mail=MARK)
         assert MAIL not in str(state["messages"])
 
+    def test_one_without_a_class_is_a_dict(self, make: Make, upstream: FakeUpstream):
+        schema = Person.model_json_schema()
+        says = {"name": "Kim", "mail": MAIL}
+        for strategy, answer in (
+            (ToolStrategy(schema), calls("Person", **says)),
+            (ProviderStrategy(schema), Say(completion(json.dumps(says)))),
+        ):
+            upstream.script.append(answer)
+            state = make(agent={"response_format": strategy}).invoke({"messages": [HumanMessage("Hi")]})
+            assert state["structured_response"] == {"name": "Kim", "mail": MARK}
+
     def test_a_block_leaves_none(self, make: Make, upstream: FakeUpstream):
         upstream.script.append(calls("Person", name="forbidden", mail="x"))
         state = make(agent={"response_format": ToolStrategy(Person)}).invoke(
@@ -344,8 +355,10 @@ class TestAsynchronous:
 
         guard = GuardrailAgentMiddleware(engine(), on_close)
         await guard.aclose()
+        assert closed == ["closed"]
         guard.close()
         assert closed == ["closed", "closed"]
+        make(on_close=on_close).invoke({"messages": [HumanMessage("Hi")]})
 
 
 class TestOptions:

@@ -140,7 +140,7 @@ class TestPaths:
         ("method", "path"),
         [
             ("GET", "/v1/chat/completions"),
-            ("POST", "/v1/embeddings"),
+            ("POST", "/v1/images/generations"),
             ("POST", "/v1/chat/completions/extra"),
             ("POST", "/v1/chat/completionsx"),
             ("POST", "/v1/xchat/completion"),

@@ -24,6 +24,7 @@ from guardrail.core.release import StreamRules
 from guardrail.core.vault import RedactionRules
 from guardrail.errors import ConfigError
 from guardrail.frontends.exchange import Settings
+from guardrail.frontends.middleware import DIALECTS
 from guardrail.frontends.openai_client import openai_async_http_client, openai_http_client
 from guardrail.testing import MemorySink
 from guardrail.wire.refusals import Refusals
@@ -181,6 +182,26 @@ class TestAnswers:
         assert (caught.value.status_code, caught.value.code) == (503, "guardrail_unavailable")
         assert not route.called
 
+    def test_the_responses_api(self, upstream: Any, client: openai.OpenAI):
+        text = {"type": "output_text", "text": f"Write to {MAIL}.", "annotations": []}
+        message = {
+            "type": "message",
+            "id": "m",
+            "role": "assistant",
+            "status": "completed",
+            "content": [text],
+        }
+        answer = {"id": "r", "object": "response", "created_at": 1, "status": "completed", "model": "m"}
+        route = upstream.post(f"{BASE}/responses").mock(
+            return_value=httpx.Response(200, json={**answer, "output": [message], "tools": []})
+        )
+        said = client.responses.create(model="m", input=f"I am {MAIL}")
+        assert said.output_text == "Write to [REDACTED:HIDE]."
+        assert json.loads(route.calls.last.request.content)["input"] == "I am [REDACTED:HIDE]"
+        refused: Any = client.responses.create(model="m", input="a forbidden thing").output[0]
+        assert refused.content[0].refusal == REFUSAL
+        assert route.call_count == 1
+
     def test_settings_and_an_error_style(self, upstream: Any, make: Make):
         refusals = Refusals({stage: Refusal(style="error") for stage in Stage})
         client = make(settings=Settings(refusals=refusals))
@@ -232,6 +253,16 @@ class TestPaths:
         assert caught.value.code == "unguarded_path"
         assert not upstream.calls
 
+    @pytest.mark.parametrize("ending", sorted(DIALECTS))
+    def test_every_dialect_of_the_middleware_is_guarded(
+        self, upstream: Any, client: openai.OpenAI, ending: str
+    ):
+        with pytest.raises(openai.APIStatusError) as caught:
+            client.post(ending, body={"messages": 7, "input": {}, "prompt": {}}, cast_to=object)
+        assert caught.value.status_code == 400, "the guard cannot read it"
+        assert caught.value.response.headers["x-guardrail-decision"] == "block"
+        assert not upstream.calls
+
     def test_the_model_list_passes(self, upstream: Any, client: openai.OpenAI):
         upstream.get(f"{BASE}/models").mock(
             return_value=httpx.Response(200, json={"object": "list", "data": []})
@@ -279,6 +310,30 @@ class TestStreams:
         upstream.post(CHAT).mock(return_value=streams("Write to ", MAIL[:4], MAIL[4:], " and wait."))
         text = "".join(part.choices[0].delta.content or "" for part in ask(client, stream=True))
         assert text == "Write to [REDACTED:HIDE] and wait."
+
+    def test_what_was_hidden_is_restored_in_text_and_tool_calls(self, upstream: Any, make: Make):
+        def answer(request: httpx.Request) -> httpx.Response:
+            (turn,) = json.loads(request.content)["messages"]
+            placeholder = turn["content"].removeprefix("I am ")
+            assert MAIL not in turn["content"]
+            arguments = json.dumps({"to": placeholder})
+            head = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}
+            parts = [{"index": 0, "function": {"arguments": letter}} for letter in arguments]
+            chunks = [*(chunk({"content": letter}) for letter in f"You are {placeholder}.")]
+            chunks += [chunk({"tool_calls": [part]}) for part in [head, *parts]]
+            chunks += [chunk({}, finish_reason="tool_calls"), DONE]
+            headers = {"content-type": "text/event-stream"}
+            return httpx.Response(200, headers=headers, content=b"".join(chunks))
+
+        upstream.post(CHAT).mock(side_effect=answer)
+        client = make(engine(redaction=RedactionRules(Strategy.PLACEHOLDER)))
+        text, arguments = "", ""
+        for part in ask(client, user(f"I am {MAIL}"), stream=True):
+            delta = part.choices[0].delta
+            text += delta.content or ""
+            arguments += "".join(call.function.arguments or "" for call in delta.tool_calls or ())
+        assert text == f"You are {MAIL}."
+        assert json.loads(arguments) == {"to": MAIL}
 
     def test_a_block_ends_it_and_closes_the_upstream(
         self, upstream: Any, client: openai.OpenAI, sink: MemorySink

@@ -117,11 +117,11 @@ class TestThreeKindsOfPath:
     @pytest.mark.parametrize(
         ("method", "path"),
         [
-            ("POST", "/v1/completions"),
-            ("POST", "/v1/responses"),
-            ("POST", "/v1/messages"),
-            ("POST", "/v1/embeddings"),
+            ("POST", "/v1/responses/compact"),
+            ("POST", "/v1/responses/r-1/cancel"),
+            ("POST", "/v1/messages/batches"),
             ("POST", "/v1/images/generations"),
+            ("POST", "/v1/rerank"),
             ("POST", "/v1/new/route"),
             ("POST", "/v1/models"),
             ("DELETE", "/v1/models/a"),
@@ -155,11 +155,11 @@ class TestThreeKindsOfPath:
         assert (guarded.seen, upstream.seen) == ([], [])
 
     async def test_what_allow_names_is_passed_and_nothing_beside_it(self):
-        proxy, guarded, upstream = proxy_of(["/v1/embeddings", "/v1/files/*"])
-        for method, path in (("POST", "/v1/embeddings"), ("DELETE", "/v1/files/a"), ("GET", "/v1/files/")):
+        proxy, guarded, upstream = proxy_of(["/v1/images/generations", "/v1/files/*"])
+        for method, path in (("POST", "/v1/images/generations"), ("DELETE", "/v1/files/a"), ("GET", "/v1/files/")):
             assert (await ask(proxy, path, method))[1]["body"] == b"upstream"
         passed = list(upstream.seen)
-        for path in ("/v1/embeddings/", "/v1/embeddingsx", "/v1/Embeddings", "/v1/files", "/x/v1/files/a"):
+        for path in ("/v1/images/generations/", "/v1/images/generationsx", "/v1/Images/generations", "/v1/files", "/x/v1/files/a"):
             assert (await ask(proxy, path))[0]["status"] == 403
         assert (guarded.seen, upstream.seen) == ([], passed)
 
@@ -288,13 +288,13 @@ class TestPassing:
             finally:
                 cancelled.append(True)
 
-        proxy = ProxyApp(Named(b"guarded"), stuck, allow=["/v1/embeddings"])
+        proxy = ProxyApp(Named(b"guarded"), stuck, allow=["/v1/images/generations"])
         with anyio.fail_after(20):
-            assert await drive_asgi(proxy, "/v1/embeddings", b"{}", hang_up_after=0) == []
+            assert await drive_asgi(proxy, "/v1/images/generations", b"{}", hang_up_after=0) == []
         assert cancelled == [True]
 
     async def test_an_answer_passes_as_it_is_but_cannot_forge_our_headers(self):
-        proxy, _, upstream = proxy_of(["/v1/embeddings"])
+        proxy, _, upstream = proxy_of(["/v1/images/generations"])
         plain = [(b"X-One", b"1"), (b"content-length", b"8"), (b"set-cookie", b"a"), (b"set-cookie", b"b")]
         upstream.headers = [
             *plain[:2],
@@ -302,7 +302,7 @@ class TestPassing:
             (b"x-guardrail-id", b"gr-1"),
             *plain[2:],
         ]
-        sent = await ask(proxy, "/v1/embeddings")
+        sent = await ask(proxy, "/v1/images/generations")
         assert sent[0]["headers"] == plain
         assert sent[1]["body"] == b"upstream"
 

@@ -48,17 +48,18 @@ SIZE = st.sampled_from([1, 2, 3, 5, 40, 40])
 
 
 @st.composite
-def ruled(draw: st.DrawFn, modes: Sequence[ReleaseMode] = ALL, needle: str = "") -> StreamRules:
-    """Rules under which a needle is found: no longer than the overlap, unbroken, or with an opening."""
+def ruled(draw: st.DrawFn, modes: Sequence[ReleaseMode] = ALL, *needles: str) -> StreamRules:
+    """Rules under which needles are found: no longer than the overlap, unbroken, or with an opening."""
     way = draw(st.sampled_from(["overlap", "unbroken", "opening"]))
     unbroken = draw(st.sampled_from([0, 4, 7, 12]))
     openings: tuple[tuple[str, int], ...] = ()
-    overlap = len(needle)
-    if way == "unbroken" and not any(char.isspace() for char in needle):
-        overlap, unbroken = 0, max(unbroken, len(needle))
-    elif way == "opening" and needle:
-        overlap = draw(st.integers(1, len(needle)))
-        openings = ((needle[:overlap], draw(st.integers(len(needle), len(needle) + 5))),)
+    overlap = longest = max(map(len, needles), default=0)
+    if way == "unbroken" and not any(char.isspace() for needle in needles for char in needle):
+        overlap, unbroken = 0, max(unbroken, longest)
+    elif way == "opening" and longest:
+        overlap = draw(st.integers(1, longest))
+        size = draw(st.integers(longest, longest + 5))
+        openings = tuple((needle[:overlap], size) for needle in needles if needle)
     return StreamRules(
         draw(st.sampled_from(modes)),
         window=draw(st.integers(1, 8)),
@@ -150,9 +151,7 @@ def the_same_with_text_beyond_ascii(guard: Guard, data: st.DataObject) -> None:
 
 def of_a_needle_that_blocks_not_even_a_part_leaves(guard: Guard, data: st.DataObject) -> None:
     text, hide, stop = data.draw(LETTERS), data.draw(st.just("") | NEEDLE), data.draw(NEEDLE)
-    longer = max(hide, stop, key=len)
-    rules = data.draw(ruled(HELD, longer if " " not in hide + stop else " " * len(longer)))
-    run = played(data, guard, text, rules, Judge(redact=hide, block=stop))
+    run = played(data, guard, text, data.draw(ruled(HELD, hide, stop)), Judge(redact=hide, block=stop))
     assert (run.halt is not None) == (stop in text)
     if stop in text:
         assert len(run.original) <= text.index(stop)
@@ -199,7 +198,7 @@ PLACEHOLDERS = [
 
 def placeholders_are_turned_back_as_in_the_whole_text(guard: Guard, data: st.DataObject) -> None:
     text = data.draw(texts(PLACEHOLDERS, 10))
-    rules = data.draw(ruled(needle="]x"))
+    rules = data.draw(ruled(ALL, "]x"))
     held = rules.release is not ReleaseMode.LIVE
     judge = Judge(redact=data.draw(st.sampled_from(["", "", "(", "x", "]x"])) if held else "")
     played(data, guard, text, rules, judge, vault=VAULT)

@@ -18,6 +18,7 @@ from guardrail.wire.dialect import StreamEvent
 from guardrail.wire.sse import Event
 from tests.wire.chats import MARK, chunk, delta, event
 
+
 def read_in_full(event: Event) -> StreamEvent:
     return read_chunk(event, parse_chunk(event.data))
 

@@ -239,11 +239,7 @@ class TestStructured:
         assert (parsed.choices[0].message.refusal, parsed.choices[0].message.parsed) == ("No.", None)
         whole = CHAT.refuse(asked(stream=True, response_format=format_), BLOCK, self.STOP).body
         begun = chunk(delta(0, role="assistant", content='{"name": "Os')).raw
-        cut = (
-            begun
-            + halted(None, 0, self.STOP, spoke=True, structured=True)
-            + ChatStream(structured=False).end()
-        )
+        cut = begun + halted(None, 0, self.STOP, spoke=True, structured=True) + DONE
         for stream in (whole, cut):
             with (
                 sdk(stream, "text/event-stream") as client,

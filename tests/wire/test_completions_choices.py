@@ -9,7 +9,7 @@ from hypothesis import given
 
 from guardrail.core.conversation import Kind, json_path
 from guardrail.errors import UnreadableRequest
-from guardrail.wire.completions_choices import beside, read_choice, spelled
+from guardrail.wire.completions_choices import beside, read_choice
 from tests.wire.chats import EVIL, at, leaves
 from tests.wire.texts import drawn_choices
 
@@ -111,23 +111,3 @@ def test_text_outside_the_choices_is_named():
 )
 def test_what_servers_say_outside_the_choices_is_known(said: dict[str, Any]):
     assert beside({"id": "c", "object": "text_completion", "model": "m", "usage": {"x": "y"}, **said}) == []
-
-
-def test_what_spells_the_text_of_these_choices_is_taken_out():
-    spells = {
-        "logprobs": {"tokens": ["a"]},
-        "token_ids": [0],
-        "prompt_logprobs": [None],
-        "prompt_token_ids": [],
-        "delta": {"content": "a", "token_id": 0},
-    }
-    body = {"choices": [spells, {"text": "b", "logprobs": None}, spells], "token": {"text": "a"}}
-    ways = [
-        ("logprobs",),
-        ("token_ids",),
-        ("prompt_logprobs",),
-        ("prompt_token_ids",),
-        ("delta", "token_id"),
-    ]
-    assert spelled(body, [1, 2]) == {("token",): None} | {("choices", 2, *way): None for way in ways}
-    assert spelled({"choices": [{"text": "a"}]}, [0]) == {}

@@ -156,6 +156,7 @@ class TestReadRequest:
     def test_the_name_of_a_task_is_judged_where_it_is_more_than_a_name(self, name: str):
         assert asked(**{name: "retrieval.query"}).conversation.asides == ()
         [aside] = asked(**{name: EVIL}).conversation.asides
+        assert aside.role == "task"
         assert [(s.text, s.address, s.kind) for s in aside.segments] == [(EVIL, (name,), Kind.FIELD)]
         assert asked(**{name: [EVIL]}).conversation.unreadable == (f"$.{name}",)
 
@@ -176,6 +177,7 @@ class TestReadRequest:
         request = asked(stream=True, n=3, guardrails=["p"], stream_options={"include_usage": True})
         assert (request.stream, request.choices, request.include_usage) == (False, 0, False)
         assert (request.model, request.added_policies, request.structured) == ("m", ("p",), False)
+        assert request.conversation.unreadable == ("$.stream_options",)
         assert b"guardrails" not in request.raw
 
     @pytest.mark.parametrize(
@@ -193,6 +195,7 @@ class TestReadRequest:
             (body([{"content": [MARK, 5]}]), "input[0].content[1]"),
             (body({"Text": MARK}), "input"),
             (body(Input=MARK), None),
+            (body(Dimensions=5), None),
             (body(guardrails=MARK), "guardrails"),
         ],
     )

@@ -319,7 +319,7 @@ class TestRefuse:
 
     def test_a_refused_answer_keeps_its_identity_and_usage(self):
         raw = answer(thinking("evil"), text("evil"), stop_details={"explanation": "evil"})
-        refused = MESSAGES.refuse_choices(raw, {0: BLOCK}, REFUSALS[0])
+        refused = MESSAGES.refuse_choices(raw, {0: REFUSALS[0]}, structured=False)
         found = Message.model_validate_json(refused)
         assert b"evil" not in refused
         assert (found.id, found.model, found.usage.to_dict()) == ("msg_1", "m-1", USAGE)
@@ -328,13 +328,13 @@ class TestRefuse:
 
     def test_a_refused_answer_that_has_none_gets_one(self):
         found = Message.model_validate_json(
-            MESSAGES.refuse_choices(b'{"content": []}', {0: BLOCK}, REFUSALS[0], structured=True)
+            MESSAGES.refuse_choices(b'{"content": []}', {0: REFUSALS[0]}, structured=True)
         )
         assert (found.id, found.model, found.content, found.usage.output_tokens) == ("", "", [], 0)
 
     def test_nothing_is_refused(self):
         raw = answer(text("x"))
-        assert MESSAGES.refuse_choices(raw, {}, REFUSALS[0]) is raw
+        assert MESSAGES.refuse_choices(raw, {}, structured=False) is raw
 
 
 class TestRest:

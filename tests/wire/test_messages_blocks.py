@@ -111,6 +111,7 @@ class TestThinking:
         block = {"type": "redacted_thinking", "data": "sealed"}
         assert read([block]) == ([], ["$.c[0]"])
         assert read([block], answer=True) == ([], [])
+        assert read([{**block, "text": "x"}], answer=True) == ([], ["$.c[0].text"])
 
 
 class TestToolUse:

@@ -46,7 +46,10 @@ class TestRefusedRequest:
         found = whole(reply.body)
         assert (found.id, found.model, found.status) == ("resp_d-1", "m", final_of(refusal))
         assert found.usage is not None
-        assert found.usage.total_tokens == 0
+        usage = found.usage.model_dump()
+        assert {*usage.pop("input_tokens_details").values()} == {0}
+        assert {*usage.pop("output_tokens_details").values()} == {0}
+        assert {*usage.values()} == {0}
         assert found.output_text == ""
         assert found.created_at > 1_700_000_000
 

@@ -1,0 +1,47 @@
+"""What a request asks of the guard itself is heeded here, and not forwarded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from guardrail.engine.check import GuardrailEngine
+from guardrail.errors import UnreadableRequest
+from guardrail.wire import azure, controls
+from guardrail.wire.dialect import Dialect, GuardedRequest
+from guardrail.wire.replies import Header
+
+__all__ = ["forwarded_headers", "heeded"]
+
+_REPLACED: Final = (b"content-length", b"accept-encoding", b"transfer-encoding")
+
+
+def heeded(
+    engine: GuardrailEngine, dialect: Dialect, request: GuardedRequest, headers: Iterable[Header]
+) -> tuple[GuardrailEngine, GuardedRequest]:
+    """The engine and the request with what body and headers ask for. Raises ``UnreadableRequest``."""
+    engine = engine.adding(request.added_policies)
+    asked = controls.read_headers(headers)
+    if not any(asked):
+        return engine, request
+    try:
+        engine = engine.adding(asked.added)
+    except UnreadableRequest:
+        message = f"{controls.ADD} names an unknown policy"
+        raise UnreadableRequest(message, param=controls.ADD) from None
+    added = (*request.added_policies, *asked.added)
+    annotated = asked.annotated and azure.annotates(dialect)
+    return engine, replace(request, added_policies=added, annotated=annotated)
+
+
+def forwarded_headers(headers: Iterable[Header], size: int) -> list[Header]:
+    """The headers of a request as they go on, with a body of ``size`` bytes."""
+    kept = [
+        (name, value)
+        for name, value in headers
+        if (lower := name.lower()) not in _REPLACED and not lower.startswith(controls.OURS)
+    ]
+    kept.append((b"content-length", str(size).encode()))
+    kept.append((b"accept-encoding", b"identity"))  # what is compressed cannot be judged
+    return kept

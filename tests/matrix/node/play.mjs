@@ -1,0 +1,85 @@
+// Plays the cells of the matrix with the Node clients: a list of plays as JSON on stdin, what was seen of each on stdout.
+import { readFileSync } from "node:fs";
+import Anthropic from "@anthropic-ai/sdk";
+import OpenAI from "openai";
+import { aiPlayer } from "./ai.mjs";
+
+const AT_ONCE = 8;
+const { roots, key, plays } = JSON.parse(readFileSync(0, "utf8"));
+const tape = new Map(plays.map((play) => [play.key, []]));
+
+// A fetch that keeps what is sent and got, by the play that is named in a header.
+async function recording(url, options) {
+  const own = new Headers(options.headers).get("x-cell");
+  const exchange = { sent: Buffer.from(options.body), got: [] };
+  tape.get(own).push(exchange);
+  const response = await fetch(url, options);
+  if (response.body === null) return response;
+  const [kept, given] = response.body.tee();
+  exchange.all = (async () => {
+    for await (const part of kept) exchange.got.push(Buffer.from(part));
+  })().catch(() => {});
+  return new Response(given, response);
+}
+
+const guarded = (headers) => Object.fromEntries([...headers].filter(([name]) => /^x-guardrail-|^x-should/.test(name)));
+const openai = {};
+const anthropic = {};
+for (const [name, root] of Object.entries(roots)) {
+  openai[name] = new OpenAI({ baseURL: `${root}/v1`, apiKey: key, fetch: recording });
+  anthropic[name] = new Anthropic({ baseURL: root, apiKey: key, fetch: recording });
+}
+
+async function askOpenai(play, seen) {
+  let resource = openai[play.proxy];
+  for (const name of play.dialect.split(".")) resource = resource[name];
+  const asked = play.streaming ? { ...play.request, stream: true } : play.request;
+  const { data, response } = await resource
+    .create(asked, { headers: { "x-cell": play.key } })
+    .withResponse();
+  seen.headers = guarded(response.headers);
+  if (!play.streaming) seen.objects.push(data);
+  else for await (const event of data) seen.objects.push(event);
+}
+
+async function askAnthropic(play, seen) {
+  const { messages } = anthropic[play.proxy];
+  const more = { headers: { "x-cell": play.key } };
+  if (play.streaming) {
+    const stream = messages.stream(play.request, more);
+    seen.headers = guarded((await stream.withResponse()).response.headers);
+    seen.objects.push(await stream.finalMessage());
+    return;
+  }
+  const counting = play.dialect === "messages.count_tokens";
+  const { data, response } = await (counting ? messages.countTokens(play.request, more) : messages.create(play.request, more)).withResponse();
+  seen.headers = guarded(response.headers);
+  seen.objects.push(data);
+}
+
+const players = { "openai-node": askOpenai, "anthropic-node": askAnthropic, "ai-sdk": aiPlayer(roots, key, recording, guarded) };
+
+async function one(play) {
+  const seen = { key: play.key, objects: [], headers: {}, status: 200, error: null };
+  try {
+    await players[play.client](play, seen);
+  } catch (error) {
+    seen.status = error.status ?? error.statusCode ?? 0;
+    seen.error = error.error ?? error.body ?? String(error);
+    const headers = error.headers ?? error.responseHeaders;
+    if (headers) seen.headers = guarded(headers instanceof Headers ? headers : Object.entries(headers));
+  }
+  seen.exchanges = [];
+  for (const { sent, got, all } of tape.get(play.key)) {
+    await all;
+    seen.exchanges.push([sent.toString("base64"), Buffer.concat(got).toString("base64")]);
+  }
+  process.stdout.write(`${JSON.stringify(seen)}\n`);
+}
+
+const waiting = plays.values();
+await Promise.all(
+  Array.from({ length: AT_ONCE }, async () => {
+    for (const play of waiting) await one(play);
+  }),
+);

@@ -1,0 +1,185 @@
+"""Every cell with every client: what the client saw, what the upstream got, what the judge was shown."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from guardrail.frontends.middleware import DIALECTS as ROUTES
+from tests.matrix import node_clients
+from tests.matrix.cells import Action, Cell, Choice, Play, Stage
+from tests.matrix.conftest import Played
+from tests.matrix.plays import CELLS, DIALECTS, PLAYS
+from tests.matrix.python_clients import Seen
+
+# What the AI SDK's user sees as the end of an answer.
+AI_ENDS = {
+    "stop": "stop",
+    "completed": "stop",
+    "tool_calls": "tool-calls",
+    "content_filter": "content-filter",
+    "incomplete": "content-filter",
+}
+DECISIONS = {
+    Action.PASS: "pass",
+    Action.FLAG: "flag",
+    Action.REDACT: "redact",
+    Action.BLOCK: "block",
+    Action.OPEN: "pass",
+    Action.CLOSED: "block",
+}
+UNCHANGED = (Action.PASS, Action.FLAG, Action.OPEN)
+
+# Plays that show a defect of the product, with the reason.
+KNOWN: dict[str, str] = {}
+
+
+def expected(play: Play) -> list[Choice]:
+    choices = DIALECTS[play.cell.dialect].expected(play.cell)
+    return [parsed(as_ai_sdk(own) if play.client == "ai-sdk" else own) for own in choices]
+
+
+def as_ai_sdk(choice: Choice) -> Choice:
+    """It gives refusals as text, and one set of reasons for every API."""
+    own = {"text" if kind == "refusal" else kind: value for kind, value in choice.items()}
+    if "end" in own:
+        own["end"] = "tool-calls" if "tool" in own else AI_ENDS[own["end"]]
+    return own
+
+
+def parsed(choice: Choice) -> Choice:
+    """Two JSON texts of arguments are the same if they mean the same."""
+    return {kind: json.loads(value) if kind == "tool" else value for kind, value in choice.items()}
+
+
+def shown(play: Play, seen: Seen) -> list[Choice]:
+    if play.client == "ai-sdk":
+        choices = seen.objects
+    else:
+        choices = DIALECTS[play.cell.dialect].read(seen.objects, play.cell)
+    return [parsed(own) for own in choices]
+
+
+def in_pieces(cell: Cell) -> bool:
+    """Whether the head of a stream may leave before the last of its choices is decided."""
+    return cell.streaming and cell.stage is Stage.OUTPUT and len(DIALECTS[cell.dialect].choices(cell)) > 1
+
+
+def code_of(error: Any) -> str:
+    inner = error.get("error", error)
+    return str(inner.get("code"))
+
+
+def check_client(play: Play, seen: Seen) -> None:
+    cell, dialect = play.cell, DIALECTS[play.cell.dialect]
+    if dialect.refused(cell) is None:
+        assert seen.status == 200, seen.error
+        assert shown(play, seen) == expected(play)
+    elif cell.action is Action.BLOCK:
+        assert (seen.status, code_of(seen.error)) == (400, "content_filter")
+    else:
+        statuses = {503} if not in_pieces(cell) else {503, 0}
+        assert seen.status in statuses, seen.objects
+        assert code_of(seen.error) == "guardrail_unavailable"
+    assert len(seen.exchanges) == 1, "clients do not try again"
+    got = bytes(seen.exchanges[0].got)
+    if cell.action in (Action.REDACT, Action.BLOCK, Action.CLOSED):
+        assert cell.word.encode() not in got
+
+
+def check_headers(play: Play, seen: Seen) -> None:
+    cell, dialect = play.cell, DIALECTS[play.cell.dialect]
+    headers = {name: value for name, value in seen.headers.items() if name.startswith("x-guardrail-")}
+    unjudged = dialect.unjudged(play)
+    early = "flag" if unjudged else "pass"
+    decision = (
+        DECISIONS[cell.action] if cell.action is not Action.OPEN or not dialect.refused(cell) else "block"
+    )
+    decided = {early if decision == "pass" else decision}
+    assert headers["x-guardrail-id"].startswith("gr-")
+    assert headers.get("x-guardrail-unjudged", "") == ", ".join(unjudged)
+    degraded = "house=unavailable" if cell.action in (Action.OPEN, Action.CLOSED) else None
+    policies = "house" if cell.action in (Action.FLAG, Action.REDACT, Action.BLOCK) else None
+    if in_pieces(cell):
+        decided.add(early)
+    if in_pieces(cell) and headers["x-guardrail-decision"] == early:
+        return
+    assert headers["x-guardrail-decision"] in decided
+    assert headers.get("x-guardrail-degraded") == degraded
+    if policies:
+        assert headers["x-guardrail-policies"] == policies
+
+
+def check_upstream(play: Play, played: Played) -> None:
+    cell, dialect = play.cell, DIALECTS[play.cell.dialect]
+    exchange = played.client.exchanges[0]
+    stopped = cell.stage is Stage.INPUT and cell.action in (Action.BLOCK, Action.CLOSED)
+    if stopped or cell.dialect == "moderations":
+        assert played.upstream == []
+        return
+    [asked] = played.upstream
+    assert asked.path == f"/v1{dialect.path}"
+    if cell.stage is Stage.INPUT and cell.action is Action.REDACT:
+        assert cell.word.encode() in exchange.sent
+        assert asked.body == dialect.redacted(exchange.sent, cell)
+        assert cell.word.encode() not in asked.body
+    else:
+        assert asked.body == exchange.sent
+    if cell.stage is Stage.INPUT or cell.action in UNCHANGED:
+        say = dialect.answer(cell)
+        assert bytes(exchange.got) == (say.body if say.chunks is None else b"".join(say.chunks))
+
+
+def check_judge(play: Play, played: Played) -> None:
+    cell = play.cell
+    shown = [text for text in played.judged if cell.word in text]
+    assert len(set(shown)) == 1, played.judged
+    if cell.stage is Stage.INPUT:
+        assert cell.asked in shown[0]
+        answered = [text for text in played.judged if cell.told in text]
+        assert bool(answered) is bool(played.upstream and DIALECTS[cell.dialect].reads)
+    else:
+        assert cell.told in shown[0]
+        assert any(cell.asked in text or play.key in text for text in played.judged if text != shown[0])
+
+
+def plays() -> list[Any]:
+    marks = {str(play): pytest.mark.xfail(reason=KNOWN[str(play)]) for play in PLAYS if str(play) in KNOWN}
+    assert marks.keys() == KNOWN.keys()
+    return [pytest.param(play, id=str(play), marks=marks.get(str(play), ())) for play in PLAYS]
+
+
+@pytest.mark.parametrize("play", plays())
+def test_a_cell(play: Play, played: dict[Play, Played]) -> None:
+    if play.client in node_clients.CLIENTS and (reason := node_clients.missing()):
+        pytest.skip(reason)
+    own = played[play]
+    check_client(play, own.client)
+    check_headers(play, own.client)
+    check_upstream(play, own)
+    check_judge(play, own)
+
+
+class TestTheTable:
+    def test_it_has_every_combination_of_every_route(self) -> None:
+        routes = {dialect.name for dialect in ROUTES.values()} | {"moderations"}
+        assert routes == set(DIALECTS)
+        assert len(CELLS) == len(set(CELLS)) == len(DIALECTS) * 2 * 2 * 6 * 8
+
+    def test_each_cell_is_played_or_says_why_not(self) -> None:
+        played = {play.cell for play in PLAYS if play.client.endswith("python")}
+        for cell in CELLS:
+            assert (cell in played) is (DIALECTS[cell.dialect].absent(cell) is None), cell
+
+    def test_a_client_that_cannot_play_says_why(self) -> None:
+        seen = {(play.cell, play.client) for play in PLAYS}
+        for cell in CELLS:
+            for client in DIALECTS[cell.dialect].clients:
+                play = Play(cell, client, "")
+                absent = DIALECTS[cell.dialect].absent(cell) or DIALECTS[cell.dialect].lacks(play)
+                assert ((cell, client) in seen) is (absent is None), play
+
+    def test_no_two_plays_share_a_key(self) -> None:
+        assert len({play.key for play in PLAYS}) == len(PLAYS)
