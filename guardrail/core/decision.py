@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from guardrail.core import coverage
 from guardrail.core.conversation import Subject
 from guardrail.core.coverage import Coverage
 from guardrail.core.excerpts import locate
@@ -14,7 +13,7 @@ from guardrail.core.redaction import Redaction, Span, merge
 from guardrail.core.verdict import Verdict
 from guardrail.errors import FailureCode, PolicyViolation
 
-__all__ = ["Decision", "Failure", "Finding", "any_failed", "decide", "strictest"]
+__all__ = ["Decision", "Failure", "Finding", "decide", "strictest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class Decision:
     """What is done about one subject, and why. Holds no judged text besides what is to be replaced.
 
     ``floor`` is the action that the parts ask for which nobody could read (``unjudged``). ``coverage``
-    counts the texts that could be; None where the decision is not about one subject: of a stream.
+    counts the texts that could be; None where the decision is not about one subject, as that of a stream.
     """
 
     stage: Stage
@@ -83,6 +82,11 @@ class Decision:
         )
 
     @property
+    def unchecked(self) -> bool:
+        """Whether a check of a policy that acts could not be made: then its texts are not all judged."""
+        return any([isinstance(finding, Failure) and finding.acts for finding in self.findings])  # noqa: C419
+
+    @property
     def degraded(self) -> tuple[str, ...]:
         """``policy=reason`` for each check that was not made by a judge: a failure code or
         ``reduced-coverage``; empty when every policy was judged.
@@ -109,6 +113,7 @@ def decide(
     on_unreadable: Action = Action.FLAG,
     strategy: Strategy = Strategy.REPLACE,
     decision_id: str = "",
+    coverage: Coverage | None = None,
 ) -> Decision:
     """The strictest acting finding wins; redactions of all acting policies are merged.
 
@@ -122,13 +127,7 @@ def decide(
     ordered = tuple(findings)
     if len(ordered) > 1:
         ordered = tuple(sorted(ordered, key=lambda f: f.policy.id))
-    covered = coverage.count(subject, asked=bool(findings), failed=any_failed(findings))
-    return Decision(subject.stage, action, ordered, redactions, unjudged, decision_id, floor, covered)
-
-
-def any_failed(findings: Iterable[Finding]) -> bool:
-    """Whether a check of a policy that acts could not be made."""
-    return any(isinstance(finding, Failure) and finding.acts for finding in findings)
+    return Decision(subject.stage, action, ordered, redactions, unjudged, decision_id, floor, coverage)
 
 
 def strictest(findings: Iterable[Finding], floor: Action = Action.PASS) -> Action:

@@ -97,7 +97,8 @@ def _coverage(record: DecisionRecord, content: str) -> dict[str, list[str]] | No
     """The JSON paths of what was judged, redacted, not checked and skipped."""
     if record.places is None:
         return None
-    judged, unchecked, skipped = record.places
+    read, skipped = record.places
+    unchecked = record.decision.unchecked
     redacted = [redaction.address for redaction in record.decision.redactions]
 
     def paths(addresses: Iterable[Address]) -> list[str]:
@@ -105,9 +106,9 @@ def _coverage(record: DecisionRecord, content: str) -> dict[str, list[str]] | No
         return found if content == "full" else [_plain(path) for path in found]
 
     return {
-        "judged": paths(judged),
+        "judged": paths(() if unchecked else read),
         "redacted": paths(redacted),
-        "unchecked": paths(unchecked),
+        "unchecked": paths(read if unchecked else ()),
         "skipped": paths(skipped),
     }
 

@@ -15,7 +15,7 @@ from guardrail.core import coverage, history
 from guardrail.core.addition import Addition, tightened
 from guardrail.core.conversation import Conversation, Subject, Turn
 from guardrail.core.coverage import Places
-from guardrail.core.decision import Decision, Finding, any_failed, decide
+from guardrail.core.decision import Decision, Finding, decide
 from guardrail.core.policy import Action, FailMode, Mode, Policy, Stage
 from guardrail.core.record import DecisionRecord, Held
 from guardrail.core.redaction import Redaction
@@ -225,8 +225,7 @@ class GuardrailEngine:
             decision = replace(decision, action=Action.REDACT, redactions=every)
         where = None
         if self._sinks:
-            asked, failed = bool(decision.findings), any_failed(decision.findings)
-            where = coverage.places(subject, asked=asked, failed=failed)
+            where = coverage.places(subject, asked=bool(self._policies[subject.stage]))
         self.record(decision, dialect, subject.text, places=where)
         return decision
 
@@ -236,7 +235,8 @@ class GuardrailEngine:
         """Ask every policy of the subject's stage and decide. Does not record."""
         policies = self._policies[subject.stage]
         findings: list[Finding] = []
-        if policies and any(segment.text.strip() for segment in subject.segments):
+        covered = coverage.count(subject, asked=bool(policies))
+        if covered.read:
             findings = await self._panel.findings(policies, subject)
         return decide(
             subject,
@@ -245,6 +245,7 @@ class GuardrailEngine:
             on_unreadable=self.on_unreadable,
             strategy=self._redaction.strategy,
             decision_id=decision_id,
+            coverage=covered,
         )
 
     def record(

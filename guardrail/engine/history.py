@@ -168,9 +168,9 @@ class Chat:
                 Action.BLOCK,
                 unjudged=whole.unreadable,
                 id=decision_id,
-                coverage=coverage.count(nobody, asked=False, failed=False),
+                coverage=coverage.count(nobody, asked=False),
             )
-            places = coverage.places(nobody, asked=False, failed=False)
+            places = coverage.places(nobody, asked=False)
             self._engine.record(decision, dialect, "", checks=0, places=places)
             return decision
         digest = "" if known.dropped else self._prefixes[start]

@@ -14,7 +14,7 @@ from guardrail.wire.replies import Header
 
 __all__ = ["forwarded_headers", "heeded"]
 
-_REPLACED: Final = (b"content-length", b"accept-encoding", b"transfer-encoding")
+_REPLACED: Final = frozenset([b"content-length", b"accept-encoding", b"transfer-encoding"])
 
 
 def heeded(
@@ -38,9 +38,9 @@ def heeded(
 def forwarded_headers(headers: Iterable[Header], size: int) -> list[Header]:
     """The headers of a request as they go on, with a body of ``size`` bytes."""
     kept = [
-        (name, value)
-        for name, value in headers
-        if (lower := name.lower()) not in _REPLACED and not lower.startswith(controls.OURS)
+        header
+        for header in headers
+        if (name := header[0].lower()) not in _REPLACED and name[:12] != controls.OURS
     ]
     kept.append((b"content-length", str(size).encode()))
     kept.append((b"accept-encoding", b"identity"))  # what is compressed cannot be judged

@@ -132,7 +132,8 @@ def decision_headers(*decisions: Decision) -> list[Header]:
     headers = [(b"x-guardrail-decision", action.word.encode())]
     if decisions:
         headers.append((b"x-guardrail-id", decisions[0].id.encode()))
-        headers.append((b"x-guardrail-coverage", _coverage(decisions)))
+        if decisions[0].coverage is not None:
+            headers.append((b"x-guardrail-coverage", _coverage(decisions)))
     for name, values in (
         (b"x-guardrail-policies", [p for d in decisions for p in d.blocking if d.action is action]),
         (b"x-guardrail-degraded", [reason for d in decisions for reason in d.degraded]),
@@ -153,9 +154,13 @@ def _coverage(decisions: Sequence[Decision]) -> bytes:
     for decision in decisions:
         redacted += len(decision.redactions)
         unreadable += len(decision.unjudged)
-        if decision.coverage is not None:
-            judged += decision.coverage.judged
-            unchecked += decision.coverage.unchecked
-            skipped += decision.coverage.skipped
+        if decision.coverage is None:
+            continue
+        read, passed_over = decision.coverage
+        skipped += passed_over
+        if decision.unchecked:
+            unchecked += read
+        else:
+            judged += read
     told = f"judged={judged}, redacted={redacted}, unreadable={unreadable}, skipped={skipped}"
     return (f"{told}, unchecked={unchecked}" if unchecked else told).encode()

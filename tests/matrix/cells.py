@@ -152,6 +152,10 @@ class Dialect(Protocol):
         """The request as it goes on after a redaction."""
         ...
 
+    def delivered(self, body: bytes, cell: Cell) -> bytes:
+        """An answer in one body as it is delivered after a redaction."""
+        ...
+
     def read(self, objects: list[Any], cell: Cell) -> list[Choice]:
         """The choices out of what the client's library gave: one object, or the events of a stream."""
         ...

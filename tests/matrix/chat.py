@@ -122,6 +122,9 @@ class Chat:
     def redacted(self, sent: bytes, cell: Cell) -> bytes:
         return marked(sent, cell)
 
+    def delivered(self, body: bytes, cell: Cell) -> bytes:
+        return marked(body, cell)
+
     def refusal(self, cell: Cell) -> Choice:
         return {"text": REFUSAL, "end": "content_filter"}
 

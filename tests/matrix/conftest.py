@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from guardrail.simulator.judge import classified
-from tests.e2e.conftest import Proxy, WordJudge, ruling, start_proxy
+from tests.e2e.conftest import Proxy, WordJudge, ruling, start_proxy, until
 from tests.fakes import FakeServer, Say
 from tests.fakes import Seen as Asked
 from tests.matrix import node_clients
@@ -47,11 +47,12 @@ class MatrixUpstream(FakeServer):
 
 @dataclass
 class Played:
-    """One play, seen from all sides: the client, the upstream, the judge."""
+    """One play, seen from all sides: the client, the upstream, the judge, the audit file."""
 
     client: Seen
     upstream: list[Asked]
     judged: list[str]
+    records: list[dict[str, Any]]
 
 
 @dataclass
@@ -105,4 +106,21 @@ def played(stage: Stage) -> dict[Play, Played]:
         content = one.json["messages"][-1]["content"]
         for key in set(KEY.findall(content)):
             judged[key].append(classified(content))
-    return {play: Played(own, upstream[play.key], judged[play.key]) for play, own in seen.items()}
+    records = _records(stage, {own.headers["x-guardrail-id"] for own in seen.values()})
+    return {
+        play: Played(own, upstream[play.key], judged[play.key], records[own.headers["x-guardrail-id"]])
+        for play, own in seen.items()
+    }
+
+
+def _records(stage: Stage, ids: set[str]) -> dict[str, list[dict[str, Any]]]:
+    """What was recorded under these ids, once there is something under each."""
+
+    def found() -> dict[str, list[dict[str, Any]]]:
+        records = defaultdict(list)
+        for proxy in stage.proxies.values():
+            for record in proxy.records():
+                records[record["id"]].append(record)
+        return records
+
+    return until(lambda: records if (records := found()).keys() >= ids else None, "every play is recorded")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from guardrail.wire.messages_edit import EDITED
 from tests.fakes import Say
 from tests.matrix.cells import (
     REFUSAL,
@@ -119,6 +120,12 @@ class Messages:
         if cell.feature is Feature.REASONING:
             return re.sub(rb'\{[^{}]*"type": ?"thinking"[^{}]*\}, ?', b"", sent)
         return marked(sent, cell)
+
+    def delivered(self, body: bytes, cell: Cell) -> bytes:
+        """Thinking that was changed has another mark in place of its signature."""
+        if cell.feature is Feature.REASONING:
+            body = body.replace(b'"c2ln"', json.dumps(EDITED).encode())
+        return marked(body, cell)
 
     def refusal(self, cell: Cell) -> Choice:
         return {"text": REFUSAL, "end": "refusal"}

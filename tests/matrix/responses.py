@@ -68,6 +68,9 @@ class Responses:
     def redacted(self, sent: bytes, cell: Cell) -> bytes:
         return marked(sent, cell)
 
+    def delivered(self, body: bytes, cell: Cell) -> bytes:
+        return marked(body, cell)
+
     def refusal(self, cell: Cell) -> Choice:
         return {"refusal": REFUSAL, "end": "incomplete"}
 

@@ -1,4 +1,4 @@
-"""PASS changes no byte: what clients really send, respelled at random, arrives as it is, so does its answer."""
+"""PASS changes no byte: what clients really send, respelled at random, arrives as it is; its answer too."""
 
 from __future__ import annotations
 

@@ -127,9 +127,11 @@ def check_upstream(play: Play, played: Played) -> None:
         assert cell.word.encode() not in asked.body
     else:
         assert asked.body == exchange.sent
+    say = dialect.answer(cell)
     if cell.stage is Stage.INPUT or cell.action in UNCHANGED:
-        say = dialect.answer(cell)
         assert bytes(exchange.got) == (say.body if say.chunks is None else b"".join(say.chunks))
+    elif cell.action is Action.REDACT and not cell.streaming:
+        assert bytes(exchange.got) == dialect.delivered(say.body, cell)
 
 
 def check_judge(play: Play, played: Played) -> None:
@@ -143,6 +145,22 @@ def check_judge(play: Play, played: Played) -> None:
     else:
         assert cell.told in shown[0]
         assert any(cell.asked in text or play.key in text for text in played.judged if text != shown[0])
+
+
+def check_records(play: Play, played: Played) -> None:
+    cell = play.cell
+    assert {record["dialect"] for record in played.records} == {cell.dialect}
+    own = [record for record in played.records if record["stage"] == cell.stage]
+    wanted = DECISIONS[cell.action]
+    acting = [
+        record
+        for record in own
+        if any(finding["action"] == wanted for finding in record["findings"])
+        or cell.action in (Action.OPEN, Action.CLOSED)
+    ]
+    assert acting, played.records
+    degraded = any(record["degraded"] for record in own)
+    assert degraded is (cell.action in (Action.OPEN, Action.CLOSED))
 
 
 def plays() -> list[Any]:
@@ -160,6 +178,7 @@ def test_a_cell(play: Play, played: dict[Play, Played]) -> None:
     check_headers(play, own.client)
     check_upstream(play, own)
     check_judge(play, own)
+    check_records(play, own)
 
 
 class TestTheTable:
