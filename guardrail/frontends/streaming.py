@@ -159,7 +159,7 @@ class StreamResponder:
             self._dialect.name,
             answer.text,
             checks=answer.checks,
-            cancelled=not self._ended,
+            cancelled=not (self._ended or self._all_left),  # clients hang up at the last word
             held=answer.held(),
         )
 
@@ -208,8 +208,7 @@ class StreamResponder:
         if not (self._spoke or halted):
             self._waiting.extend(out)
             return
-        done = len(self._finished) >= self._request.choices and self._answer.idle
-        if not unmade and (done or (whole and self._says_words)):
+        if not unmade and (self._all_left or (whole and self._says_words)):
             await self._remember()
         await self._write(b"".join(out), last=bool(unmade) or whole)
 
@@ -232,6 +231,11 @@ class StreamResponder:
         if self._delivered is not None and not spoke:
             self._delivered.add(choice, *self._refused_in, refusal.message, whole=False)
         return self._stream.halt(choice, decision, refusal, spoke=spoke)
+
+    @property
+    def _all_left(self) -> bool:
+        """Whether the end of every choice has left."""
+        return len(self._finished) >= self._request.choices and self._answer.idle
 
     @property
     def _says_words(self) -> bool:

@@ -707,6 +707,34 @@ class TestUpstreamTrouble:
             (Stage.OUTPUT, True),
         ]
 
+    @pytest.mark.parametrize(
+        ("last", "cancelled"), [([LAST, DONE], False), ([], True)], ids=["whole", "cut"]
+    )
+    async def test_who_hangs_up_behind_the_last_word_has_cut_nothing(
+        self, last: list[bytes], cancelled: bool
+    ):
+        """OpenAI's SDK closes a stream at its ``[DONE]``, before the server has ended it."""
+        sink = MemorySink()
+        app = streaming(FIRST, *said("All is fine here. " * 5), *last, then=anyio.sleep_forever)
+        guarded = GuardrailMiddleware(app, engine(sink), Settings(streaming=SMALL))
+        raw = json.dumps({"messages": [{"role": "user", "content": "Hello"}], "stream": True}).encode()
+        pieces, gone = [raw], anyio.Event()
+        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
+
+        async def receive() -> Message:
+            if pieces:
+                return {"type": "http.request", "body": pieces.pop(), "more_body": False}
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            if b"[DONE]" in message.get("body", b"") or (cancelled and message.get("body")):
+                gone.set()
+
+        with anyio.fail_after(20):
+            await guarded(scope, receive, send)
+        assert [record.cancelled for record in sink.records] == [False, cancelled]
+
     async def test_an_app_that_stops_without_an_end_gets_none_from_us(self):
         sink = MemorySink()
         app = streaming(FIRST, *said("All is fine here. " * 5), end=False)

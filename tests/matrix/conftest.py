@@ -6,11 +6,12 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from guardrail.simulator.judge import classified
-from tests.e2e.conftest import Proxy, WordJudge, ruling, start_proxy, until
+from tests.e2e.conftest import Proxies, Proxy, WordJudge, ruling, until
 from tests.fakes import FakeServer, Say
 from tests.fakes import Seen as Asked
 from tests.matrix import node_clients
@@ -66,17 +67,13 @@ class Stage:
 
 @pytest.fixture(scope="package")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    folder = tmp_path_factory.mktemp("matrix")
     with MatrixJudge() as judge, MatrixUpstream() as upstream:
-        proxies: dict[str, Proxy] = {}
+        proxies = Proxies(tmp_path_factory.mktemp("matrix"), judge, upstream)
         try:
-            for mode in ("closed", "open"):
-                changes = {"on_error": {"input": mode, "output": mode}}
-                proxies[mode] = start_proxy(folder / mode, judge, upstream, changes)
-            yield Stage(judge, upstream, proxies)
+            modes = {mode: proxies(on_error={"input": mode, "output": mode}) for mode in ("closed", "open")}
+            yield Stage(judge, upstream, modes)
         finally:
-            for proxy in proxies.values():
-                proxy.stop()
+            proxies.stop()
 
 
 @pytest.fixture(scope="package")
