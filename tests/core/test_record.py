@@ -84,6 +84,7 @@ def test_a_judged_finding():
             }
         ],
         "unjudged": [],
+        "coverage": None,
         "fingerprint": fingerprint(TEXT),
     }
 

@@ -32,7 +32,11 @@ async def test_a_pass():
     guards = Guards()
     headers, told = await ask(guards, text="calm")
     assert (told["id"], told["action"], told["redacted"]) == ("gr-1", "pass", None)
-    assert headers == {b"x-guardrail-decision": b"pass", b"x-guardrail-id": b"gr-1"}
+    assert headers == {
+        b"x-guardrail-decision": b"pass",
+        b"x-guardrail-id": b"gr-1",
+        b"x-guardrail-coverage": b"judged=1, redacted=0, unreadable=0, skipped=0",
+    }
     assert guards.recorded == [("check", "input", "pass")]
 
 

@@ -55,7 +55,11 @@ def test_a_header_that_is_wrong_is_named(header: tuple[bytes, bytes], param: str
 def test_what_goes_on():
     kept = [(b"Authorization", b"Bearer a"), (b"x-guard", b"b"), (b"accept", b"c"), (b"accept", b"d")]
     ours = [ADD, AZURE, (b"X-GUARDRAIL-Add", b"e")]
-    replaced = [(b"Content-Length", b"1"), (b"accept-encoding", b"gzip"), (b"transfer-encoding", b"chunked")]
+    replaced = [
+        (b"Content-Length", b"1"),
+        (b"accept-encoding", b"gzip"),
+        (b"transfer-encoding", b"chunked"),
+    ]
     assert forwarded_headers([*ours, kept[0], *replaced, *kept[1:]], 5) == [
         *kept,
         (b"content-length", b"5"),

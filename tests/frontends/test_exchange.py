@@ -188,7 +188,7 @@ class TestPass:
         ]
         ours = sent[0]["headers"][len(told) :]
         assert sent[0]["headers"][: len(told)] == told
-        assert [name for name, _ in ours] == [b"x-guardrail-decision", b"x-guardrail-id"]
+        assert [name for name, _ in ours] == [b"x-guardrail-decision", b"x-guardrail-id", b"x-guardrail-coverage"]
         assert ours[0][1] == b"pass"
         assert whole(sent) == ANSWER
 
@@ -809,7 +809,7 @@ class TestUpstreamTrouble:
         assert sent[0]["status"] == status
         assert sent[0]["headers"][: len(told)] == told
         ours = [name for name, _ in sent[0]["headers"][len(told) :]]
-        assert ours == [b"x-guardrail-decision", b"x-guardrail-id"]
+        assert ours == [b"x-guardrail-decision", b"x-guardrail-id", b"x-guardrail-coverage"]
         assert sent[1:] == [body(data[:3], more=True), body(data[3:])]
 
     @pytest.mark.parametrize("status", [200, 403, 500])
@@ -831,6 +831,7 @@ class TestUpstreamTrouble:
         assert [name for name, _ in ours] == [
             b"x-guardrail-decision",
             b"x-guardrail-id",
+            b"x-guardrail-coverage",
             b"x-guardrail-policies",
         ]
         assert ours[0][1] == b"flag"

@@ -205,7 +205,7 @@ class TestPass:
             assert whole(sent) == raw
             assert sent[0]["headers"][:4] == told
             names = [name for name, _ in sent[0]["headers"][4:]]
-            assert names == [b"x-guardrail-decision", b"x-guardrail-id"]
+            assert names == [b"x-guardrail-decision", b"x-guardrail-id", b"x-guardrail-coverage"]
 
     async def test_a_stale_length_is_not_passed_on(self):
         told = [EVENTS, (b"Content-Length", b"1")]

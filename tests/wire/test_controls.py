@@ -28,7 +28,10 @@ class TestGuardrails:
                 ["a", {"name": "b", "mode": "enforce", "on_unavailable": "closed"}],
                 ("a", Addition("b", Mode.ENFORCE, FailMode.CLOSED)),
             ),
-            ([{"name": "b", "mode": None, "on_unavailable": "open"}], (Addition("b", None, FailMode.OPEN),)),
+            (
+                [{"name": "b", "mode": None, "on_unavailable": "open"}],
+                (Addition("b", None, FailMode.OPEN),),
+            ),
         ],
     )
     def test_ids_and_objects(self, value: Any, read: Any):

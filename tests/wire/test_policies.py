@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guardrail.core.addition import Addition
 from guardrail.core.conversation import Conversation, Segment, Turn
-from guardrail.core.policy import Action, LabelRule, Mode, Policy, PolicySet, Stage
+from guardrail.core.policy import Action, FailMode, LabelRule, Mode, Policy, PolicySet, Stage
 from guardrail.engine.check import GuardrailEngine
 from guardrail.errors import UnreadableRequest
 from guardrail.testing import ScriptedClassifier
-from guardrail.wire.policies import WORDS, Catalogue, Reason, listed, read_query, resolved
+from guardrail.wire.policies import WORDS, Catalogue, Query, Reason, listed, read_query, resolved
 
 LABELS = {
     "OK": LabelRule("OK", False),
@@ -58,10 +59,29 @@ class TestResolve:
             CATALOGUE.resolve(Stage.OUTPUT, ["own", "nobody"])
         assert (caught.value.param, caught.value.status) == ("policies", 400)
 
-    @given(st.sampled_from(Stage), st.lists(st.sampled_from([p.id for p in ALL]), max_size=6))
-    def test_it_is_what_the_engine_asks(self, stage: Stage, asked: list[str]):
+    @pytest.mark.parametrize("stage", Stage)
+    def test_a_mode_is_for_those_asked_for(self, stage: Stage):
+        found = CATALOGUE.resolve(stage, ["shadow", "off"], Mode.ENFORCE)
+        told = {policy.id: (policy.mode, reason) for policy, reason in found}
+        there = Reason.CONFIGURED if stage is Stage.INPUT else Reason.ADDED
+        assert told["shadow"] == (Mode.ENFORCE, there)
+        assert told["off"] == (Mode.ENFORCE, Reason.ADDED)
+        assert told["own"] == (Mode.ENFORCE, Reason.CONFIGURED)
+
+    def test_a_milder_mode_is_refused(self):
+        with pytest.raises(UnreadableRequest) as caught:
+            CATALOGUE.resolve(Stage.INPUT, ["shadow", "more"], Mode.SHADOW)
+        assert caught.value.param == "mode"
+
+    @given(
+        st.sampled_from(Stage),
+        st.lists(st.sampled_from([p.id for p in ALL]), max_size=6),
+        st.sampled_from([None, Mode.ENFORCE]),
+    )
+    def test_it_is_what_the_engine_asks(self, stage: Stage, asked: list[str], mode: Mode | None):
         classifier = ScriptedClassifier()
-        engine = GuardrailEngine(CATALOGUE.configured, classifier, addable=CATALOGUE.known).adding(asked)
+        engine = GuardrailEngine(CATALOGUE.configured, classifier, addable=CATALOGUE.known)
+        engine = engine.adding([Addition(policy_id, mode) for policy_id in asked])
         turn = Turn("user", (Segment("a text", ("text",)),))
 
         async def check() -> None:
@@ -71,8 +91,12 @@ class TestResolve:
                 await engine.check_output(Conversation(()), turn)
 
         anyio.run(check)
-        judging = CATALOGUE.judging(stage, asked)
-        assert sorted(p.id for p, _ in classifier.asked) == sorted(p.id for p in judging)
+        applying = (Reason.CONFIGURED, Reason.ADDED)
+        judging = [p for p, reason in CATALOGUE.resolve(stage, asked, mode) if reason in applying]
+        assert mode is not None or judging == CATALOGUE.judging(stage, asked)
+        assert sorted((p.id, p.mode) for p, _ in classifier.asked) == sorted(
+            (p.id, p.mode) for p in judging
+        )
 
 
 class TestBodies:
@@ -100,7 +124,8 @@ class TestBodies:
         assert b"Judge by" not in listed(CATALOGUE)
 
     def test_what_is_resolved(self):
-        found = json.loads(resolved(CATALOGUE, Stage.INPUT, ["answers"]))
+        closed = GuardrailEngine({}, ScriptedClassifier()).fail_mode
+        found = json.loads(resolved(Stage.INPUT, CATALOGUE.resolve(Stage.INPUT, ["answers"]), closed))
         assert found["stage"] == "input"
         assert [(p["id"], p["applies"], p["acts"], p["reason"]) for p in found["policies"]] == [
             ("own", True, True, "configured"),
@@ -110,20 +135,30 @@ class TestBodies:
         ]
         assert found["policies"][0]["revision"] == OWN.revision
         assert found["policies"][2]["mode"] == "shadow"
+        assert {policy["on_unavailable"] for policy in found["policies"]} == {"closed"}
 
 
 class TestQuery:
     @pytest.mark.parametrize(
         ("query", "read"),
         [
-            (b"stage=input", (Stage.INPUT, [])),
-            (b"policies=a,b&stage=output", (Stage.OUTPUT, ["a", "b"])),
-            (b"stage=output&policies=a%2Cb", (Stage.OUTPUT, ["a", "b"])),
-            (b"stage=output&policies=", (Stage.OUTPUT, [""])),
+            (b"stage=input", Query(Stage.INPUT)),
+            (b"policies=a,b&stage=output", Query(Stage.OUTPUT, ("a", "b"))),
+            (b"stage=output&policies=a%2Cb", Query(Stage.OUTPUT, ("a", "b"))),
+            (b"stage=output&policies=", Query(Stage.OUTPUT, ("",))),
+            (b"stage=input&mode=shadow", Query(Stage.INPUT, (), Mode.SHADOW)),
+            (b"stage=input&on_unavailable=open", Query(Stage.INPUT, (), None, FailMode.OPEN)),
         ],
     )
-    def test_sound_ones(self, query: bytes, read: tuple[Stage, list[str]]):
+    def test_sound_ones(self, query: bytes, read: Query):
         assert read_query(query) == read
+
+    def test_as_a_request_would_name_them(self):
+        query = Query(Stage.INPUT, ("a", "b"), Mode.ENFORCE, FailMode.CLOSED)
+        assert query.additions == [
+            Addition("a", Mode.ENFORCE, FailMode.CLOSED),
+            Addition("b", Mode.ENFORCE, FailMode.CLOSED),
+        ]
 
     @pytest.mark.parametrize(
         ("query", "param"),
@@ -134,6 +169,9 @@ class TestQuery:
             (b"stage=input&stage=input", "stage"),
             (b"stage=input&policies=a&policies=b", "policies"),
             (b"stage=input&policy=a", None),
+            (b"stage=input&mode=monitor", "mode"),
+            (b"stage=input&mode=shadow&mode=shadow", "mode"),
+            (b"stage=input&on_unavailable=", "on_unavailable"),
             (b"stage=input\xff", None),
         ],
     )
@@ -147,5 +185,5 @@ class TestQuery:
         whole = [one.replace(",", "") or "x" for one in ids]
         query = urlencode({"stage": stage.value, "policies": ",".join(whole)}, errors="replace").encode()
         read = read_query(query)
-        assert read[0] is stage
-        assert len(read[1]) == len(whole)
+        assert read.stage is stage
+        assert len(read.policies) == len(whole)
