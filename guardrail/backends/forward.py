@@ -32,7 +32,8 @@ _HUNG_UP: Final = "the client hung up while sending its body"
 class HttpForwarder:
     """Forwards ``/v1/<path>`` to ``<base_url>/<path>``.
 
-    With an ``api_key`` the caller's ``Authorization`` is replaced, without one it is passed on.
+    With an ``api_key`` the caller's ``Authorization`` and ``x-api-key`` are replaced, without one they are
+    passed on. The key goes where the caller's stood: clients of Anthropic's API use the one or the other.
     Raises ``UpstreamLost`` when there is no answer, or when it breaks off; ``ConfigError`` for a
     ``base_url`` that is none, or an ``api_key`` that no header can carry.
     """
@@ -40,10 +41,12 @@ class HttpForwarder:
     def __init__(self, base_url: str, api_key: str = "", outbound: Outbound | None = None) -> None:
         self._origin, self._path = origin_of(base_url, "upstream.base_url")
         self._dropped = _NOT_SENT
-        self._added: list[Header] = []
+        self._bearer: list[Header] = []
+        self._bare: list[Header] = []
         if authorization := bearer(api_key, "upstream.api_key"):
-            self._dropped |= {b"authorization"}
-            self._added.append((b"Authorization", authorization.encode()))
+            self._dropped |= {b"authorization", b"x-api-key"}
+            self._bearer.append((b"Authorization", authorization.encode()))
+            self._bare.append((b"x-api-key", api_key.encode()))
         self._outbound = outbound or Outbound()
 
     async def aclose(self) -> None:
@@ -58,7 +61,7 @@ class HttpForwarder:
                 self._origin,
                 scope["method"].encode("ascii"),
                 self._target(scope),
-                _passed(scope["headers"], self._dropped) + self._added,
+                _passed(scope["headers"], self._dropped) + self._key(scope["headers"]),
                 body,
             ) as answer:
                 await _pipe(answer, send)
@@ -66,6 +69,10 @@ class HttpForwarder:
             raise UpstreamLost(
                 f"the upstream cannot be reached or broke off ({type(error).__name__})"
             ) from None
+
+    def _key(self, headers: list[Header]) -> list[Header]:
+        names = [name.lower() for name, _ in headers] if self._bare else []
+        return self._bare if b"x-api-key" in names and b"authorization" not in names else self._bearer
 
     def _target(self, scope: Any) -> bytes:
         raw: bytes = scope.get("raw_path") or quote(scope["path"], errors="replace").encode()

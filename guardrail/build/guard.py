@@ -143,6 +143,7 @@ def _proxy(config: Config) -> ProxyApp:
     guard = _guard(config)
     closers: list[Close] = [guard.aclose]
     upstream = _upstream(config.upstream, closers)
+    _law_routes(config)
     guarded = GuardrailMiddleware(upstream, guard.engine, guard.settings)
     api = Api(
         guard.engine,
@@ -156,6 +157,7 @@ def _proxy(config: Config) -> ProxyApp:
     return ProxyApp(
         guarded,
         upstream,
+        guards=guarded.guards,
         allow=config.paths.allow,
         probe=guard.judges.reachable if asked else None,
         warm=guard.judges.warm if asked and config.classifier.warm_up else None,
@@ -193,6 +195,17 @@ def _upstream(config: UpstreamConfig, closers: list[Close]) -> ASGIApp:
     forwarder = HttpForwarder(config.base_url, config.api_key)
     closers.append(forwarder.aclose)
     return forwarder
+
+
+def _law_routes(config: Config) -> None:
+    """What the proxy forwards: requests, and to a server that knows their paths."""
+    for index, route in enumerate(config.routes):
+        if route.websocket:
+            raise ConfigError(
+                f"routes.{index}: guardrail serve forwards no WebSocket; use GuardrailMiddleware in the app"
+            )
+        if config.upstream is None or config.upstream.kind != "openai":
+            raise ConfigError(f"routes.{index}: only an upstream of kind openai is asked at this path")
 
 
 def _redaction(config: RedactionConfig) -> RedactionRules:

@@ -37,6 +37,7 @@ def settings_of(config: Config, policies: Mapping[Stage, Sequence[Policy]]) -> S
         max_body_bytes=config.limits.max_body_bytes,
         max_concurrent_requests=config.limits.max_concurrent_requests,
         beside=config.input_check == "beside",
+        routes=tuple(route.route() for route in config.routes),
     )
 
 

@@ -11,6 +11,7 @@ from guardrail.config.classifier import ClassifierConfig
 from guardrail.config.model import Count, Model
 from guardrail.config.presidio import PresidioConfig
 from guardrail.config.refusals import RefusalConfig
+from guardrail.config.routes import RouteConfig
 from guardrail.config.streaming import StreamingConfig
 from guardrail.core.policy import FailMode, Strategy
 from guardrail.errors import FailureCode
@@ -44,7 +45,7 @@ class UpstreamConfig(Model):
         description="OpenAI-compatible API, up to and including /v1; needed for kind openai.",
     )
     api_key: str = Field(
-        default="", repr=False, description="Empty: the caller's own Authorization is forwarded."
+        default="", repr=False, description="Empty: the caller's own Authorization or x-api-key is forwarded."
     )
     litellm: dict[str, Any] = Field(
         default_factory=dict, repr=False, description="Arguments for every LiteLLM call, such as api_base."
@@ -250,6 +251,9 @@ class Config(Model):
     metrics: MetricsConfig = MetricsConfig()
     limits: LimitsConfig = LimitsConfig()
     paths: PathsConfig = PathsConfig()
+    routes: list[RouteConfig] = Field(
+        default_factory=list, description="Guarded paths that are not OpenAI-shaped; see docs/routes.md."
+    )
     input_check: Literal["before", "beside"] = Field(
         default="before",
         description="beside: the model is asked while the prompt is being judged, which saves the wait for "

@@ -17,6 +17,7 @@ __all__ = ["DecisionRecord", "Held", "fingerprint", "to_json"]
 
 # One step of a path: its word, if it is plain, and its indexes. Any other is a key of the caller's making.
 _STEP: Final = re.compile(r"\$|[A-Za-z0-9_-]{1,40}(?:\[[0-9]{1,9}\])*")
+_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
 def fingerprint(text: str) -> str:
@@ -102,8 +103,7 @@ def _coverage(record: DecisionRecord, content: str) -> dict[str, list[str]] | No
     redacted = [redaction.address for redaction in record.decision.redactions]
 
     def paths(addresses: Iterable[Address]) -> list[str]:
-        found = [json_path(address) for address in addresses]
-        return found if content == "full" else [_plain(path) for path in found]
+        return [json_path(one if content == "full" else _plain_steps(one)) for one in addresses]
 
     return {
         "judged": paths(() if unchecked else read),
@@ -116,6 +116,10 @@ def _coverage(record: DecisionRecord, content: str) -> dict[str, list[str]] | No
 def _plain(path: str) -> str:
     """The path with ``?`` for each step that may hold a text: keys can be the caller's own."""
     return ".".join(step if _STEP.fullmatch(step) else "?" for step in path.split("."))
+
+
+def _plain_steps(address: Address) -> Address:
+    return tuple([s if isinstance(s, int) or _KEY.fullmatch(s) else "?" for s in address])
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

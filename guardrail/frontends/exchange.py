@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import anyio
@@ -41,6 +42,7 @@ from guardrail.wire.replies import (
     decision_headers,
     refused_headers,
 )
+from guardrail.wire.route import Route
 
 __all__ = ["Exchange", "Settings"]
 
@@ -51,6 +53,7 @@ class Settings:
 
     ``keep_alive_s``: how often a stream that is held says so, in seconds.
     ``beside``: the app is asked while the prompt is being judged. It may so see a prompt that is blocked.
+    ``routes``: those of the app's own, which go before the dialects.
     """
 
     refusals: Refusals = field(default_factory=Refusals)
@@ -59,6 +62,7 @@ class Settings:
     max_body_bytes: int = 1_048_576
     max_concurrent_requests: int = 512
     beside: bool = False
+    routes: Sequence[Route] = ()
 
 
 class Exchange:
@@ -268,13 +272,14 @@ class Exchange:
     def _respond(
         self, start: Message, request: GuardedRequest, decision: Decision, chat: Chat
     ) -> UnaryResponder | StreamResponder | Verbatim:
-        if start["status"] >= 300:
+        form = request.reads(header(start["headers"], b"content-type"))
+        if start["status"] >= 300 or form == "nothing":
             return Verbatim(start, self._send, self._dialect, decision)
         headers = start["headers"]
         if compressed(headers):
             raise UnreadableResponse("the upstream compressed its answer although it was not asked to")
         known = (self._engine, chat, self._dialect, request, decision, self._refusing)
-        if header(headers, b"content-type").lower().startswith(b"text/event-stream"):
+        if form == "stream":
             if self._checks is None:
                 raise UnreadableResponse("the upstream streams although it was not asked to")
             rules = sized(self._settings.streaming, self._engine.output_detectors)

@@ -6,23 +6,29 @@ judges it, calls the app, and hands the answer to the unary or the streaming res
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Self
 
 from guardrail.engine.check import GuardrailEngine
+from guardrail.errors import ConfigError
 from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send, full_path
 from guardrail.frontends.exchange import Exchange, Settings
 from guardrail.frontends.slots import Slots
+from guardrail.frontends.websocket import WebSocketChat, turn_away
 from guardrail.wire.chat import ChatDialect
 from guardrail.wire.completions import CompletionsDialect
 from guardrail.wire.dialect import Dialect
 from guardrail.wire.embeddings import EmbeddingsDialect
 from guardrail.wire.messages import CountTokensDialect, MessagesDialect
 from guardrail.wire.responses import ResponsesDialect
+from guardrail.wire.route import Route
+from guardrail.wire.routes import RouteDialect
 
-__all__ = ["GuardrailMiddleware", "Settings", "dialect_of"]
+__all__ = ["GuardrailMiddleware", "Route", "Settings", "dialect_of"]
 
+_WEBSOCKET: Final = "websocket"  # in the place of a method, which are written in capitals
 DIALECTS: Final[Mapping[str, Dialect]] = {
     "/chat/completions": ChatDialect(),
     "/completions": CompletionsDialect(),
@@ -61,28 +67,58 @@ class GuardrailMiddleware:
         self.app = app
         self.engine = engine
         self.settings = settings or Settings()
+        self._routes = _routes(self.settings.routes)
         self._on_shutdown = on_shutdown
         self.slots = Slots(self.settings.max_concurrent_requests)
 
     @classmethod
-    def from_config(cls, app: ASGIApp, path: str | Path) -> Self:
-        """Build engine and settings from a ``guardrail.yaml``. Raises ``ConfigError``."""
+    def from_config(cls, app: ASGIApp, path: str | Path, routes: Iterable[Route] = ()) -> Self:
+        """Build engine and settings from a ``guardrail.yaml``. Raises ``ConfigError``.
+
+        ``routes`` are added to those of the file.
+        """
         from guardrail.build import load_guard
 
         guard = load_guard(path)
-        return cls(app, guard.engine, guard.settings, guard.aclose)
+        settings = replace(guard.settings, routes=(*guard.settings.routes, *routes))
+        return cls(app, guard.engine, settings, guard.aclose)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI entry."""
-        if scope["type"] == "http" and scope["method"] == "POST":
-            dialect = dialect_of(full_path(scope))
-            if dialect is not None:
-                await self._guard(dialect, scope, receive, send)
+        if scope["type"] in ("http", "websocket"):
+            guarded = self._guarding(scope)
+            if isinstance(guarded, Route):
+                await self._chat(guarded, scope, receive, send)
+                return
+            if guarded is not None:
+                await self._guard(guarded, scope, receive, send)
                 return
         if scope["type"] == "lifespan" and self._on_shutdown is not None:
             await self._lifespan(self._on_shutdown, scope, receive, send)
             return
         await self.app(scope, receive, send)
+
+    def guards(self, scope: Scope) -> bool:
+        """Whether a request or WebSocket is guarded."""
+        return self._guarding(scope) is not None
+
+    def _guarding(self, scope: Scope) -> Dialect | Route | None:
+        """A route of the app's own (for a WebSocket the route itself), else a dialect, else nothing."""
+        path = full_path(scope)
+        kind: str = scope["method"] if scope["type"] == "http" else _WEBSOCKET
+        own = self._routes.get((kind, path.rstrip("/")))
+        if own is None and kind == "POST":
+            return dialect_of(path)
+        return own
+
+    async def _chat(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self.slots.take():
+            await turn_away(scope, receive, send)
+            return
+        try:
+            await WebSocketChat(self.app, self.engine, self.settings, route, scope, receive, send).run()
+        finally:
+            self.slots.give_back()
 
     async def _guard(self, dialect: Dialect, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(self.app, self.engine, self.settings, dialect, scope, receive, send)
@@ -106,3 +142,14 @@ class GuardrailMiddleware:
             await send(message)
 
         await self.app(scope, receive, closing_send)
+
+
+def _routes(routes: Iterable[Route]) -> dict[tuple[str, str], RouteDialect | Route]:
+    """By method and path. Raises ``ConfigError`` where two have the same."""
+    own: dict[tuple[str, str], RouteDialect | Route] = {}
+    for route in routes:
+        key = (_WEBSOCKET if route.websocket else route.method, route.path.rstrip("/"))
+        if key in own:
+            raise ConfigError(f"routes: {route.path} stands there twice; give one route both inputs")
+        own[key] = route if route.websocket else RouteDialect(route)
+    return own

@@ -45,6 +45,10 @@ _AMBIGUOUS: Final = re.compile(
 )
 
 
+def _by_dialect(scope: Scope) -> bool:
+    return scope["method"] == "POST" and dialect_of(scope["path"]) is not None
+
+
 class ProxyApp:
     """What ``guardrail serve`` runs.
 
@@ -52,9 +56,10 @@ class ProxyApp:
     (the read-only model list and what ``allow`` names), or refused with 403. A new route of the upstream's
     is never open by accident. One of ``routes`` that ``allow`` names as it is goes to the upstream.
 
-    ``warm`` is begun when the server starts; ``/readyz`` is 503 until it is over, however it ends.
-    ``probe`` tells ``/readyz`` whether checks can be made; ``metrics`` is what ``/metrics`` shows, a
-    path like any other without it; ``closers`` are awaited at the end.
+    ``guards`` tells which requests are guarded. ``warm`` is begun when the server starts; ``/readyz`` is
+    503 until it is over, however it ends. ``probe`` tells ``/readyz`` whether checks can be made;
+    ``metrics`` is what ``/metrics`` shows, a path like any other without it; ``closers`` are awaited at the
+    end.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class ProxyApp:
         guarded: ASGIApp,
         upstream: ASGIApp,
         *,
+        guards: Callable[[Scope], bool] = _by_dialect,
         allow: Sequence[str] = (),
         probe: Probe | None = None,
         warm: Warm | None = None,
@@ -71,6 +77,7 @@ class ProxyApp:
     ) -> None:
         self._guarded = guarded
         self._upstream = upstream
+        self._guards = guards
         self._exact = frozenset(path for path in allow if not path.endswith("*"))
         self._prefixes = tuple(path[:-1] for path in allow if path.endswith("*"))
         self._probe = probe
@@ -96,7 +103,7 @@ class ProxyApp:
             await self._other(scope, receive, send)
             return
         path: str = scope["path"]
-        if scope["method"] == "POST" and dialect_of(path) is not None and not _ambiguous(scope):
+        if self._guards(scope) and not _ambiguous(scope):
             await self._guarded(scope, receive, send)
         elif path in self._own_paths:
             await self._own(scope, receive, send)

@@ -1,4 +1,4 @@
-"""The responder for an answer that comes as server-sent events: hold, judge, release or halt.
+"""The responder for an answer that comes as a stream of events: hold, judge, release or halt.
 
 Who wins a race:
 
@@ -8,7 +8,8 @@ Who wins a race:
 | a block while other text waits | the held text of that choice is dropped, other choices go on |
 | a block or failure before any text left | a whole refusal, or 503, instead of a stream |
 | a block after text has left | that choice ends with the dialect's last chunk; upstream is cancelled |
-| a failure (closed) after text has left | an error event; no last chunk, no ``[DONE]`` |
+| a failure (closed) after text has left | an error event; no last chunk, no ``[DONE]`` (in plain text, \
+which has no events, the answer breaks off) |
 | upstream is lost while a check runs | the check is awaited, what it frees leaves, then an error event |
 | upstream is lost inside a tool call | nothing of the call leaves, nor what came behind its beginning |
 | a check runs longer than the keep-alive interval | a comment is sent; from then on it is a stream with \
@@ -39,12 +40,10 @@ from guardrail.wire import azure
 from guardrail.wire.dialect import Delta, Dialect, GuardedRequest, StreamEvent
 from guardrail.wire.refusals import Refusing
 from guardrail.wire.replies import BAD_UPSTREAM, UNAVAILABLE, Header, decision_headers
-from guardrail.wire.sse import SseDecoder
 
 __all__ = ["StreamResponder"]
 
 _UNAVAILABLE: Final = "the answer could not be checked, and unchecked answers are not let through"
-_KEEP_ALIVE: Final = b": held\n\n"
 
 
 class StreamResponder:
@@ -77,7 +76,7 @@ class StreamResponder:
         self._before = before
         self._refusing = refusing
         self._group = group
-        self._decoder = SseDecoder()
+        self._frames = request.frames()
         self._stream = dialect.stream(request)
         if request.annotated:
             found = lambda choice: self._answer.decision_of(choice)  # noqa: E731 - it is made below
@@ -116,7 +115,7 @@ class StreamResponder:
         """Take one body message."""
         if self._ended:
             return
-        for read in self._stream.read(self._decoder.feed(message.get("body", b""))):
+        for read in self._stream.read(self._frames.feed(message.get("body", b""))):
             self._take(read)
             if self._answer.full:  # one message may bring far more text than may be held
                 await self._answer.room()
@@ -125,7 +124,7 @@ class StreamResponder:
         if self._ended or message.get("more_body", False):
             return
         self._complete = True
-        rest = self._decoder.flush()
+        rest = self._frames.flush()
         if rest is not None:
             for read in self._stream.read([rest]):
                 self._take(read)
@@ -140,7 +139,7 @@ class StreamResponder:
         if self._ended:
             return
         if self._started:
-            await self._write(self._stream.error(code, reason), last=True)
+            await self._break_off(b"", code, reason)
         else:
             self._ended = self._lost = True
             reply = self._dialect.error(BAD_UPSTREAM, code, reason)
@@ -202,15 +201,16 @@ class StreamResponder:
             elif not over:
                 out.append(self._event(item, item.event))
         if unmade:
-            out.append(self._stream.error("guardrail_unavailable", _UNAVAILABLE))
-        elif whole and self._says_words:
+            await self._break_off(b"".join(out), "guardrail_unavailable", _UNAVAILABLE)
+            return
+        if whole and self._says_words:
             out.append(self._stream.end())
         if not (self._spoke or halted):
             self._waiting.extend(out)
             return
-        if not unmade and (self._all_left or (whole and self._says_words)):
+        if self._all_left or (whole and self._says_words):
             await self._remember()
-        await self._write(b"".join(out), last=bool(unmade) or whole)
+        await self._write(b"".join(out), last=whole)
 
     def _event(self, item: Ready[StreamEvent, Delta], event: StreamEvent) -> bytes:
         texts = {delta.address: text for delta, text in item.texts} if item.texts else {}
@@ -275,14 +275,15 @@ class StreamResponder:
         silent = time.monotonic() - self._wrote
         if silent >= self._keep_alive_s:
             silent = 0.0
-            if not self._answer.idle:  # a bare task, for a timer has no other; ended with the timer
+            if self._frames.keep_alive and not self._answer.idle:
+                # A bare task, for a timer has no other; ended with the timer.
                 self._speaking = asyncio.create_task(self._say_that_it_is_held())  # noqa: TID251
         self._look_again(self._keep_alive_s - silent)
 
     async def _say_that_it_is_held(self) -> None:
         async with self._lock:
             if not (self._ended or self._answer.idle):
-                await self._write(_KEEP_ALIVE)
+                await self._write(self._frames.keep_alive)
 
     async def _write(self, data: bytes, *, last: bool = False) -> None:
         self._wrote = time.monotonic()
@@ -300,6 +301,17 @@ class StreamResponder:
             await self._send({"type": "http.response.body", "body": data, "more_body": not last})
         if last:
             self._stop()
+
+    async def _break_off(self, before: bytes, code: str, reason: str) -> None:
+        """Say that the rest is missing; where the form cannot say it, there is no proper end either."""
+        error = self._stream.error(code, reason)
+        if error:
+            await self._write(before + error, last=True)
+            return
+        if before or self._waiting:
+            await self._write(before)
+        self._ended = True
+        self._stop()
 
     async def _remember(self) -> None:
         """Remember each choice as it is delivered, unless a check could not be made.

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from guardrail.core.addition import Addition
 from guardrail.core.conversation import Address, Conversation, Kind, Turn
 from guardrail.core.decision import Decision
+from guardrail.wire.frames import Frames, SseFrames
 from guardrail.wire.replies import Refusal, Reply
 from guardrail.wire.sse import Event
 
-__all__ = ["Choice", "Delta", "Dialect", "EventStream", "GuardedRequest", "StreamEvent"]
+__all__ = [
+    "AnswerForm",
+    "Choice",
+    "Delta",
+    "Dialect",
+    "EventStream",
+    "GuardedRequest",
+    "StreamEvent",
+    "by_type",
+]
+
+AnswerForm = Literal["body", "stream", "nothing"]
+"""How an answer is read. ``nothing``: it is passed on as it comes, unjudged."""
+
+
+def by_type(content_type: bytes) -> AnswerForm:
+    """What nearly every API does: a stream says that it is one, all else is a body."""
+    return "stream" if content_type.lower().startswith(b"text/event-stream") else "body"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +39,8 @@ class GuardedRequest:
 
     ``structured``: the answer's text will be parsed, so a refusal must not stand in its place.
     ``annotated``: the answer is to tell what was decided, as in ``guardrail.wire.azure``.
+    ``reads``: how an answer with this ``content-type`` is read. ``frames``: made anew for each streamed
+    answer, cuts it into events.
     """
 
     raw: bytes
@@ -32,6 +52,8 @@ class GuardedRequest:
     added_policies: tuple[str | Addition, ...] = ()
     structured: bool = False
     annotated: bool = False
+    reads: Callable[[bytes], AnswerForm] = by_type
+    frames: Callable[[], Frames] = SseFrames
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +125,10 @@ class EventStream(Protocol):
         ...
 
     def error(self, code: str, message: str) -> bytes:
-        """The bytes of an error in mid-stream; nothing follows it."""
+        """The bytes of an error in mid-stream; nothing follows it.
+
+        Empty where the form of the stream has no way to say so: the answer then has no proper end.
+        """
         ...
 
 

@@ -257,6 +257,17 @@ class TestRequest:
                 await drive_asgi(app, "/v1/x", b"{}", headers=[])
         assert [seen.headers.get("Authorization") for seen in upstream.seen] == [f"Bearer {CALLER}", None]
 
+    async def test_a_key_in_anthropics_header_is_replaced_there_and_passed_on_likewise(self):
+        bearer, bare = (b"Authorization", b"Bearer " + CALLER.encode()), (b"X-Api-Key", CALLER.encode())
+        for key, expected in ((KEY, [(None, KEY), (f"Bearer {KEY}", None)]), ("", [(None, CALLER)])):
+            with FakeServer(Say(b"ok")) as upstream:
+                async with forwarder(upstream.url, key) as app:
+                    await drive_asgi(app, "/v1/messages", b"{}", headers=[bare])
+                    if key:
+                        await drive_asgi(app, "/v1/messages", b"{}", headers=[bare, bearer])
+            seen = [{name.lower(): value for name, value in s.headers.items()} for s in upstream.seen]
+            assert [(s.get("authorization"), s.get("x-api-key")) for s in seen] == expected
+
     @pytest.mark.parametrize("size", [0, 1, 5_000_000])
     async def test_a_body_that_comes_at_once_keeps_its_length(self, size: int):
         body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)

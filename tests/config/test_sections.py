@@ -76,6 +76,7 @@ def test_the_sections_of_the_whole():
         "metrics",
         "limits",
         "paths",
+        "routes",
         "input_check",
         "unreadable",
         "strict",

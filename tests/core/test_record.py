@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrail.core.conversation import Segment, Subject, Turn
+from guardrail.core.coverage import Places
 from guardrail.core.decision import Failure, decide
 from guardrail.core.policy import Action, Effort, FailMode, LabelRule, Mode, Policy, Stage
 from guardrail.core.record import DecisionRecord, Held, fingerprint, to_json
@@ -206,3 +207,32 @@ def test_keys_of_the_callers_making_stand_in_no_record_without_content(path: str
     for content in ("none", "fingerprint"):
         assert to_json(record(unjudged=(path,)), content)["unjudged"] == [shown]
     assert to_json(record(unjudged=(path,)), "full")["unjudged"] == [path]
+
+
+class TestCoverage:
+    PLACES = Places((("messages", 1, "content"),), (("messages", 0, "content"),))
+
+    def test_what_was_judged_redacted_and_skipped_by_path(self):
+        assert to_json(record(JUDGED, places=self.PLACES), "none")["coverage"] == {
+            "judged": ["$.messages[1].content"],
+            "redacted": ["$"],
+            "unchecked": [],
+            "skipped": ["$.messages[0].content"],
+        }
+
+    @pytest.mark.parametrize("fail_mode", FailMode)
+    def test_a_check_that_failed_has_judged_nothing(self, fail_mode: FailMode):
+        failure = Failure(VIOLENCE, FailureCode.TIMEOUT, fail_mode)
+        coverage = to_json(record(failure, JUDGED, places=self.PLACES), "none")["coverage"]
+        assert (coverage["judged"], coverage["unchecked"]) == ([], ["$.messages[1].content"])
+
+    def test_but_that_of_a_shadow_changes_nothing(self):
+        failure = Failure(SECRETS, FailureCode.TIMEOUT, FailMode.CLOSED)
+        coverage = to_json(record(failure, JUDGED, places=self.PLACES), "none")["coverage"]
+        assert (coverage["judged"], coverage["unchecked"]) == (["$.messages[1].content"], [])
+
+    @pytest.mark.parametrize("key", ["call me at 5550", "0170.5550", "m\u00fcller", "a" * 41, "a[0]"])
+    def test_a_key_of_the_callers_making_is_not_shown(self, key: str):
+        found = Places(((key, 3, "x"),), ())
+        shown = [to_json(record(places=found), c)["coverage"]["judged"] for c in ("none", "full")]
+        assert shown == [["$.?[3].x"], [f"$.{key}[3].x"]]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guardrail.core.addition import Addition
 from guardrail.core.conversation import Conversation, Segment, Subject, Turn
 from guardrail.core.decision import Finding
 from guardrail.core.policy import Action, FailMode, Mode, Policy, Stage
@@ -21,11 +22,12 @@ from guardrail.engine.check import GuardrailEngine, new_decision_id
 from guardrail.engine.fail_rules import FailRules
 from guardrail.errors import (
     ClassifierError,
+    ClassifierTimeout,
     FailureCode,
     UnreadableRequest,
 )
 from guardrail.testing import Answer, MemorySink, ScriptedClassifier
-from tests.engine.asking import HELLO, Gated, engine_of, policy, talk
+from tests.engine.asking import HELLO, Gated, Raising, engine_of, policy, talk
 
 
 def test_decision_ids_are_fresh_and_of_one_form():
@@ -105,6 +107,66 @@ class TestAdding:
             assert sorted(gated.asked) == ["more", "own"]
             for gate in gated.gates:
                 gate.set()
+
+    @pytest.mark.parametrize("own", [Mode.OFF, Mode.SHADOW])
+    async def test_a_policy_that_does_not_act_may_be_made_to(self, own: Mode):
+        classifier = ScriptedClassifier([("hello", "BAD")])
+        quiet = policy("quiet", mode=own)
+        engine = engine_of(classifier, quiet, addable=[quiet])
+        acting = engine.adding([Addition("quiet", Mode.ENFORCE)])
+        assert (await acting.check_input(HELLO)).blocking == ("quiet",)
+        assert len(classifier.asked) == 1
+        assert (await engine.check_input(HELLO)).action is Action.PASS
+
+    async def test_a_mode_and_its_repetition_do_not_undo_each_other(self):
+        quiet = policy("quiet", mode=Mode.SHADOW)
+        engine = engine_of(ScriptedClassifier([("hello", "BAD")]), quiet, addable=[quiet])
+        twice = engine.adding([Addition("quiet", Mode.ENFORCE), "quiet"]).adding(["quiet"])
+        assert (await twice.check_input(HELLO)).action is Action.BLOCK
+
+    @pytest.mark.parametrize(
+        "wanted",
+        [
+            [Addition("own", Mode.SHADOW)],
+            [Addition("own", Mode.OFF)],
+            [Addition("quiet", Mode.ENFORCE), Addition("quiet", Mode.SHADOW)],
+        ],
+    )
+    def test_no_policy_gets_milder(self, wanted: list[Addition]):
+        policies = [policy("own"), policy("quiet", mode=Mode.SHADOW)]
+        engine = engine_of(ScriptedClassifier(), *policies, addable=policies)
+        with pytest.raises(UnreadableRequest) as caught:
+            engine.adding(wanted)
+        assert caught.value.param == f"guardrails[{len(wanted) - 1}].mode"
+
+    async def test_a_failure_may_be_closed(self):
+        classifier = Raising({"own": ClassifierTimeout("slow"), "more": ClassifierTimeout("slow")})
+        rules = {stage: FailRules(FailMode.OPEN) for stage in Stage}
+        policies = [policy("own"), policy("more")]
+        engine = engine_of(classifier, *policies, addable=policies, on_error=rules)
+        strict = engine.adding([Addition("own", fail_mode=FailMode.CLOSED), "own"])
+        assert (await strict.check_input(HELLO)).blocking == ("own",)
+        assert (await engine.check_input(HELLO)).action is Action.PASS
+        told = [own.fail_mode(one, Stage.INPUT) for own in (engine, strict) for one in policies]
+        assert told == [FailMode.OPEN, FailMode.OPEN, FailMode.CLOSED, FailMode.OPEN]
+
+    @pytest.mark.parametrize(
+        "rules",
+        [
+            FailRules(),
+            FailRules(FailMode.OPEN, {FailureCode.TIMEOUT: FailMode.CLOSED}),
+            FailRules(FailMode.OPEN, by_policy={"own": FailRules()}),
+        ],
+    )
+    def test_no_failure_is_let_through_that_is_closed(self, rules: FailRules):
+        both = {Stage.INPUT: FailRules(FailMode.OPEN), Stage.OUTPUT: rules}
+        engine = engine_of(ScriptedClassifier(), addable=[policy("own")], on_error=both)
+        with pytest.raises(UnreadableRequest) as caught:
+            engine.adding(["own", Addition("own", fail_mode=FailMode.OPEN)])
+        assert caught.value.param == "guardrails[1].on_unavailable"
+        inputs = policy("own", stages=frozenset({Stage.INPUT}))
+        engine = engine_of(ScriptedClassifier(), addable=[inputs], on_error=both)
+        engine.adding([Addition("own", fail_mode=FailMode.OPEN)])  # it changes nothing
 
     def test_adding_nothing_is_the_same_engine(self):
         engine = self.engine(ScriptedClassifier())
@@ -210,6 +272,23 @@ class TestRecords:
             assert (record.dialect, record.text) == ("chat.completions", "hello\nyou")
             assert (record.checks, record.cancelled) == (1, False)
             assert "hello" not in repr(record)
+
+    async def test_a_record_says_where_the_judged_texts_stand(self):
+        sink = MemorySink()
+        engine = engine_of(ScriptedClassifier(), policy(), sinks=[sink])
+        conversation = talk(("system", "s"), ("user", "hello"), ("user", " "))
+        decision = await engine.check_input(conversation)
+        assert decision.coverage == (1, 2)
+        assert sink.records[0].places == (
+            (("messages", 1, "content"),),
+            (("messages", 0, "content"), ("messages", 2, "content")),
+        )
+
+    async def test_without_policies_every_text_is_skipped(self):
+        sink = MemorySink()
+        engine = engine_of(ScriptedClassifier(), sinks=[sink])
+        assert (await engine.check_input(HELLO)).coverage == (0, 1)
+        assert [record.places.read for record in sink.records if record.places] == [()]
 
     async def test_a_decision_without_an_id_gets_one(self):
         engine = engine_of(ScriptedClassifier(), policy())

@@ -15,6 +15,7 @@ from guardrail.core.policy import Action, FailMode, LabelRule, Mode, Policy, Sta
 from guardrail.core.verdict import Usage, Verdict
 from guardrail.engine.check import GuardrailEngine
 from guardrail.engine.fail_rules import FailRules
+from guardrail.engine.panel import Panel
 from guardrail.errors import (
     ClassifierError,
     ClassifierRateLimited,
@@ -444,3 +445,28 @@ class TestSharedCalls:
                             gate.set()
             assert verdicts(decisions[0]) == {"a": "BAD", "b": "EVIL"}
             assert decisions[0].action is Action.BLOCK
+
+
+class TestFailModes:
+    MIXED = FailRules(
+        FailMode.OPEN,
+        {FailureCode.TIMEOUT: FailMode.CLOSED},
+        {"own": FailRules(FailMode.OPEN), "strict": FailRules()},
+    )
+
+    def panel(self) -> Panel:
+        return Panel(ScriptedClassifier(), None, None, (), dict.fromkeys(Stage, self.MIXED), 1.0)
+
+    @pytest.mark.parametrize(
+        ("policy_id", "modes"),
+        [("own", {FailMode.OPEN}), ("strict", {FailMode.CLOSED}), ("other", set(FailMode))],
+    )
+    def test_what_becomes_of_failures(self, policy_id: str, modes: set[FailMode]):
+        assert self.panel().fail_modes(policy_id, Stage.INPUT) == modes
+
+    def test_closing_is_for_those_named_and_leaves_the_panel_as_it_is(self):
+        panel = self.panel()
+        closed = panel.closing(["own", "other"])
+        told = [closed.fail_modes(own, Stage.OUTPUT) for own in ("own", "other", "third")]
+        assert told == [{FailMode.CLOSED}, {FailMode.CLOSED}, set(FailMode)]
+        assert panel.fail_modes("own", Stage.OUTPUT) == {FailMode.OPEN}

@@ -898,3 +898,15 @@ def test_nothing_of_a_violation_leaves_however_the_text_was_cut(
     assert lead.startswith(c.text())
     assert c.halts == [0]
     assert c.answer.decision().action is Action.BLOCK
+
+
+class TestEachChoice:
+    @pytest.mark.anyio
+    async def test_a_choice_is_decided_by_its_own_checks(self):
+        async with client(WHOLE) as c:
+            c.push(Bit("calm words"), Bit("HMM, so it is", 1), Bit("then BOOM", 2))
+            await c.end()
+            told = [c.answer.decision_of(choice).action for choice in range(4)]
+            assert told == [Action.PASS, Action.FLAG, Action.BLOCK, Action.PASS]
+            assert [len(c.answer.decision_of(choice).findings) for choice in range(4)] == [1, 1, 1, 0]
+            assert c.answer.decision().action is Action.BLOCK

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from guardrail.core.policy import FailMode, Stage
+from guardrail.engine.fail_rules import FailRules
 from guardrail.frontends.api import Api
-from guardrail.frontends.slots import Slots
 from guardrail.frontends.asgi import Message, Receive, Scope, Send
 from guardrail.frontends.exchange import Settings
 from guardrail.frontends.proxy import ProxyApp
+from guardrail.frontends.slots import Slots
 from guardrail.testing import drive_asgi
 from guardrail.wire import openapi
 from tests.frontends.guards import Guards
@@ -76,10 +78,23 @@ async def test_which_of_them_apply():
         ("house", "configured"),
         ("more", "added"),
     ]
-    for query, param in (("stage=x", "stage"), ("stage=input&policies=nobody", "policies")):
+    for query, param in (
+        ("stage=x", "stage"),
+        ("stage=input&policies=nobody", "policies"),
+        ("stage=input&policies=house&mode=shadow", "mode"),
+        ("stage=input&policies=house&on_unavailable=open", "on_unavailable"),
+    ):
         status, headers, body = await get(app, openapi.RESOLVE, query)
         assert (status, body["error"]["param"]) == (400, param)
         assert headers[b"content-type"] == b"application/json"
+
+
+async def test_what_becomes_of_their_failures():
+    opened = Guards({"on_error": dict.fromkeys(Stage, FailRules(FailMode.OPEN))})
+    query = "stage=input&policies=more&on_unavailable=closed"
+    _, _, body = await get(proxy(opened), openapi.RESOLVE, query)
+    told = {one["id"]: one["on_unavailable"] for one in body["policies"]}
+    assert told == {"house": "open", "more": "closed"}
 
 
 @pytest.mark.parametrize("metrics", [False, True])

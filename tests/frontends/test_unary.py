@@ -109,7 +109,7 @@ async def test_a_pass_is_the_same_bytes_and_headers_however_it_was_cut():
         assert sent[0]["headers"][:5] == [(b"content-type", JSON), length, *more]
         told = dict(sent[0]["headers"][5:])
         assert [*told] == [b"x-guardrail-decision", b"x-guardrail-id", b"x-guardrail-coverage"]
-        assert told[b"x-guardrail-coverage"] == b"judged=2, redacted=0, unreadable=0, skipped=0"
+        assert told[b"x-guardrail-coverage"] == b"judged=1, redacted=0, unreadable=0, skipped=1"
 
 
 async def test_nothing_is_sent_before_every_choice_was_judged():

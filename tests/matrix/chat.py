@@ -82,7 +82,7 @@ def texts(cell: Cell) -> Choice:
 class Chat:
     name = "chat.completions"
     path = "/chat/completions"
-    clients = ("openai-python", "openai-node", "ai-sdk")
+    clients: Sequence[str] = ("openai-python", "openai-node", "ai-sdk")
     reads = True
 
     def absent(self, cell: Cell) -> str | None:

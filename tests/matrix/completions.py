@@ -24,7 +24,7 @@ _ABSENT = {
 class Completions:
     name = "completions"
     path = "/completions"
-    clients = ("openai-python", "openai-node", "ai-sdk")
+    clients: Sequence[str] = ("openai-python", "openai-node", "ai-sdk")
     reads = True
 
     def absent(self, cell: Cell) -> str | None:

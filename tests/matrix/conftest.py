@@ -68,7 +68,7 @@ class Stage:
 @pytest.fixture(scope="package")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with MatrixJudge() as judge, MatrixUpstream() as upstream:
-        proxies = Proxies(tmp_path_factory.mktemp("matrix"), judge, upstream)
+        proxies = Proxies(tmp_path_factory.mktemp("matrix"), judge, upstream)  # type: ignore[arg-type]  # any fake
         try:
             modes = {mode: proxies(on_error={"input": mode, "output": mode}) for mode in ("closed", "open")}
             yield Stage(judge, upstream, modes)
@@ -112,12 +112,14 @@ def played(stage: Stage) -> dict[Play, Played]:
 
 def _records(stage: Stage, ids: set[str]) -> dict[str, list[dict[str, Any]]]:
     """What was recorded under these ids, once there is something under each."""
+    records: dict[str, list[dict[str, Any]]] = {}
 
-    def found() -> dict[str, list[dict[str, Any]]]:
-        records = defaultdict(list)
+    def complete() -> bool:
+        records.clear()
         for proxy in stage.proxies.values():
             for record in proxy.records():
-                records[record["id"]].append(record)
-        return records
+                records.setdefault(record["id"], []).append(record)
+        return records.keys() >= ids
 
-    return until(lambda: records if (records := found()).keys() >= ids else None, "every play is recorded")
+    until(complete, "every play is recorded")
+    return records

@@ -30,7 +30,7 @@ _ABSENT = {
 class Embeddings:
     name = "embeddings"
     path = "/embeddings"
-    clients = ("openai-python", "openai-node", "ai-sdk")
+    clients: Sequence[str] = ("openai-python", "openai-node", "ai-sdk")
     reads = False
 
     def absent(self, cell: Cell) -> str | None:

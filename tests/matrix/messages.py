@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from guardrail.wire.messages_edit import EDITED
+from guardrail.wire.sse import Event
 from tests.fakes import Say
 from tests.matrix.cells import (
     REFUSAL,
@@ -24,7 +25,6 @@ from tests.matrix.cells import (
 )
 from tests.matrix.chat import given, pieces
 from tests.wire.claudes import (
-    Event,
     answer,
     delta,
     piece_of_input,

@@ -20,7 +20,7 @@ _ABSENT = {
 class Moderations:
     name = "moderations"
     path = "/moderations"
-    clients = ("openai-python", "openai-node")
+    clients: Sequence[str] = ("openai-python", "openai-node")
     reads = False
 
     def absent(self, cell: Cell) -> str | None:

@@ -23,7 +23,7 @@ TOOLS: Any = [
 class Responses:
     name = "responses"
     path = "/responses"
-    clients = ("openai-python", "openai-node", "ai-sdk")
+    clients: Sequence[str] = ("openai-python", "openai-node", "ai-sdk")
     reads = True
 
     def absent(self, cell: Cell) -> str | None:

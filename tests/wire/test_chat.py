@@ -104,6 +104,11 @@ class TestARequestThatPasses:
             ),
             (b'{"guard\\u0072ails" : [ "a" ] , "messages": []}', ("a",), b'{"messages": []}'),
             (b'{"messages": [], "guardrails": []}', (), b'{"messages": []}'),
+            (
+                b'{"guardrails": ["a", {"name": "b", "mode": "enforce"}], "messages": []}',
+                ("a", Addition("b", Mode.ENFORCE)),
+                b'{"messages": []}',
+            ),
             (b'{"messages": [], "guardrails": null}', (), b'{"messages": []}'),
         ],
     )
@@ -277,7 +282,7 @@ class TestAnyRequest:
             assert type(request.stream) is bool
             assert type(request.choices) is int
             assert 1 <= request.choices <= 128
-            assert all(type(added) is str for added in request.added_policies)
+            assert all(isinstance(added, str | Addition) for added in request.added_policies)
         assert MARK not in told
 
     @given(bodies)

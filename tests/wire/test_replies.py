@@ -13,8 +13,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from guardrail.core.conversation import Conversation, Segment, Turn, json_path
+from guardrail.core.coverage import Coverage
 from guardrail.core.decision import Decision, Failure, Finding, decide
 from guardrail.core.policy import Action, FailMode, LabelRule, Mode, Policy, Stage
+from guardrail.core.redaction import Redaction
 from guardrail.core.verdict import Verdict
 from guardrail.errors import FailureCode
 from guardrail.wire import replies
@@ -245,3 +247,39 @@ class TestValues:
             "prompt",
             "invalid_request_error",
         )
+
+
+class TestCoverage:
+    def told(self, *decisions: Decision) -> str | None:
+        value = dict(decision_headers(*decisions)).get(b"x-guardrail-coverage")
+        return None if value is None else value.decode()
+
+    def covered(self, *findings: Finding, read: int = 0, skipped: int = 0) -> Decision:
+        return dataclasses.replace(decided(*findings), coverage=Coverage(read, skipped))
+
+    def test_a_decision_that_covers_no_one_subject_tells_nothing(self):
+        assert self.told(decided(verdict("fine", "SAFE"))) is None
+
+    def test_all_decisions_are_counted_together(self):
+        redaction = Redaction(Segment("a text", ("messages", 0, "content")), ())
+        before = dataclasses.replace(
+            self.covered(verdict("bad"), read=2, skipped=3),
+            redactions=(redaction,),
+            unjudged=("$.a", "$.b"),
+        )
+        after = self.covered(read=1)
+        assert self.told(before, after) == "judged=3, redacted=1, unreadable=2, skipped=3"
+
+    def test_of_a_stream_what_could_not_be_read(self):
+        stream = decided(unjudged=("$.choices[0].delta.x",))
+        assert self.told(self.covered(read=1), stream) == "judged=1, redacted=0, unreadable=1, skipped=0"
+
+    @pytest.mark.parametrize("mode", FailMode)
+    def test_what_could_not_be_checked_was_not_judged(self, mode: FailMode):
+        failed = self.covered(failure("p", mode), verdict("bad"), read=2, skipped=1)
+        told = "judged=1, redacted=0, unreadable=0, skipped=1, unchecked=2"
+        assert self.told(self.covered(read=1), failed) == told
+
+    def test_a_shadow_that_failed_leaves_it_judged(self):
+        shadow = Failure(policy("s", Mode.SHADOW), FailureCode.TIMEOUT, FailMode.CLOSED)
+        assert self.told(self.covered(shadow, read=1)) == "judged=1, redacted=0, unreadable=0, skipped=0"

@@ -29,7 +29,17 @@ from tests.wire.responses import (
 )
 
 # Texts of an event that say nothing of the answer's.
-_SILENT = {"type", "id", "status", "role", "logprobs", "call_id", "encrypted_content", "instructions"}
+_SILENT = {
+    "type",
+    "sequence_number",
+    "id",
+    "status",
+    "role",
+    "logprobs",
+    "call_id",
+    "encrypted_content",
+    "instructions",
+}
 _ERROR = {"code", "message", "param", "error"}
 
 
