@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Self
 
@@ -39,6 +40,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
 }
 
 
+@lru_cache(maxsize=1024)
 def dialect_of(path: str) -> Dialect | None:
     """The dialect whose route ends this path, with or without a closing slash.
 

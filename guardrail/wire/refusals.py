@@ -44,14 +44,14 @@ class Refusing:
 
     stages: Mapping[Stage, Refusal]
     words: Mapping[str, str] = field(default_factory=dict)
-    accept_language: str = ""
+    headers: Iterable[Header] = ()
 
     def of(self, decision: Decision) -> Refusal:
         """The refusal for what was decided."""
         refusal = self.stages[decision.stage]
         policies = [f.policy for f in decision.findings if f.policy.id in decision.blocking]
         own = next((policy.refusal for policy in policies if policy.refusal), {})
-        languages = _languages(self.accept_language)
+        languages = _languages(_named(self.headers, b"accept-language"))
         text = _best(own, languages) or own.get("") or _best(self.words, languages)
         return replace(refusal, message=text) if text else refusal
 
@@ -66,13 +66,16 @@ class Refusals:
 
     def for_request(self, path: str, headers: Iterable[Header]) -> Refusing:
         """How a request with this path and these headers is refused."""
-        named = {name.lower(): value.decode("latin-1") for name, value in headers}
         stages = self.stages
         if self.rules:
             path = path.rstrip("/")
-            key = named.get(b"x-api-key") or named.get(b"authorization", "").removeprefix("Bearer ")
+            key = _named(headers, b"x-api-key") or _named(headers, b"authorization").removeprefix("Bearer ")
             stages = next((rule.stages for rule in self.rules if rule.fits(path, key)), stages)
-        return Refusing(stages, self.words, named.get(b"accept-language", ""))
+        return Refusing(stages, self.words, headers)
+
+
+def _named(headers: Iterable[Header], wanted: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in headers if name.lower() == wanted), "")
 
 
 def _languages(header: str) -> list[str]:

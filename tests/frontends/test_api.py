@@ -102,7 +102,10 @@ async def test_the_document(metrics: bool):
     status, _, body = await get(proxy(Guards(), metrics=metrics), openapi.DOCUMENT)
     assert status == 200
     assert ("/metrics" in body["paths"]) is metrics
-    own = {route.path for route in Api(Guards().engine, SETTINGS, Guards().catalogue, frozenset(), Slots(2)).routes()}
+    own = {
+        route.path
+        for route in Api(Guards().engine, SETTINGS, Guards().catalogue, frozenset(), Slots(2)).routes()
+    }
     assert own < set(body["paths"])
     checks = body["components"]["schemas"]["TextCheck"]["properties"]["policies"]
     assert checks["items"]["enum"] == ["house", "more"]

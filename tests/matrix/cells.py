@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 from tests.fakes import Say
 
+LEAD = "Some words that nobody minds, one after the other. " * 5  # several windows
+PAUSE_S = 0.004  # between the pieces of a long answer, so that some leave before the last is there
 REFUSAL = "I can't help with that."
 MARK = "[REDACTED:RED]"
 
@@ -46,6 +48,7 @@ class Feature(StrEnum):
     LIST = "list content"
     IMAGE = "image part"
     TURNS = "multi-turn"
+    LONG = "long text"
 
 
 WORDS = {
@@ -79,12 +82,18 @@ class Cell:
     @property
     def asked(self) -> str:
         """The text of the conversation in which the word stands, or would."""
-        return f"Note {self.word}, please." if self.stage is Stage.INPUT else "Note it, please."
+        return self._lead + (
+            f"Note {self.word}, please." if self.stage is Stage.INPUT else "Note it, please."
+        )
 
     @property
     def told(self) -> str:
         """The text of the answer in which the word stands, or would."""
-        return f"So {self.word} it is." if self.stage is Stage.OUTPUT else "So be it."
+        return self._lead + (f"So {self.word} it is." if self.stage is Stage.OUTPUT else "So be it.")
+
+    @property
+    def _lead(self) -> str:
+        return LEAD if self.feature is Feature.LONG else ""
 
 
 @dataclass(frozen=True)

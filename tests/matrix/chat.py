@@ -7,7 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.fakes import DONE, Say, chunk, completion
-from tests.matrix.cells import REFUSAL, Cell, Choice, Feature, Play, Stage, acted, failing_closed, marked
+from tests.matrix.cells import (
+    PAUSE_S,
+    REFUSAL,
+    Cell,
+    Choice,
+    Feature,
+    Play,
+    Stage,
+    acted,
+    failing_closed,
+    marked,
+)
 
 EVENTS = {"content-type": "text/event-stream"}
 IMAGE_URL = "data:image/png;base64,iVBORw0KGgo="
@@ -24,6 +35,11 @@ TOOLS: Any = [
 
 def pieces(text: str, size: int = 3) -> list[str]:
     return [text[at : at + size] for at in range(0, len(text), size)]
+
+
+def paced(cell: Cell, chunks: list[bytes], headers: dict[str, str] = EVENTS) -> Say:
+    """A streamed answer; a long one takes its time."""
+    return Say(headers=headers, chunks=chunks, pause_s=PAUSE_S if cell.feature is Feature.LONG else 0.0)
 
 
 def call(arguments: str) -> dict[str, Any]:
@@ -48,7 +64,7 @@ def messages(play: Play) -> list[dict[str, Any]]:
     cell, first = play.cell, user(f"{play.key}: What is new in Oslo?")
     result = {"role": "tool", "tool_call_id": "call_1", "content": "Booked."}
     match cell.feature:
-        case Feature.PLAIN | Feature.SEVERAL:
+        case Feature.PLAIN | Feature.SEVERAL | Feature.LONG:
             return [{"role": "system", "content": "Be brief."}, user(f"{play.key}: {cell.asked}")]
         case Feature.TOOL_CALL if cell.stage is Stage.INPUT:
             called = assistant(None, tool_calls=[call(given(cell.asked))])
@@ -129,7 +145,7 @@ class Chat:
         return {"text": REFUSAL, "end": "content_filter"}
 
     def answer(self, cell: Cell) -> Say:
-        return Say(headers=EVENTS, chunks=self._chunks(cell)) if cell.streaming else Say(self._body(cell))
+        return paced(cell, self._chunks(cell)) if cell.streaming else Say(self._body(cell))
 
     def _body(self, cell: Cell) -> bytes:
         body = json.loads(completion(""))

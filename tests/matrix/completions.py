@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.fakes import DONE, Say
 from tests.matrix.cells import REFUSAL, Cell, Choice, Feature, Play, acted, failing_closed, marked
-from tests.matrix.chat import EVENTS, pieces
+from tests.matrix.chat import paced, pieces
 
 _HEAD = {"id": "cmpl-fake", "object": "text_completion", "created": 1760000000, "model": "fake-model"}
 _USAGE = {"prompt_tokens": 7, "completion_tokens": 9, "total_tokens": 16}
@@ -34,7 +34,7 @@ class Completions:
         return failing_closed(cell)
 
     def lacks(self, play: Play) -> str | None:
-        if play.client == "ai-sdk" and play.cell.feature is not Feature.PLAIN:
+        if play.client == "ai-sdk" and play.cell.feature in (Feature.SEVERAL, Feature.LIST):
             return "the AI SDK asks for one answer to one prompt"
         return None
 
@@ -52,7 +52,11 @@ class Completions:
 
     def choices(self, cell: Cell) -> list[Choice]:
         own = {"text": cell.told, "end": "stop"}
-        return [own] if cell.feature is Feature.PLAIN else [{"text": "Nothing.", "end": "stop"}, own]
+        return (
+            [own]
+            if cell.feature in (Feature.PLAIN, Feature.LONG)
+            else [{"text": "Nothing.", "end": "stop"}, own]
+        )
 
     def expected(self, cell: Cell) -> list[Choice]:
         return acted(self, cell)
@@ -74,7 +78,7 @@ class Completions:
         events = [_choice(index, piece, None) for index, text, _ in choices for piece in pieces(text)]
         events += [_choice(index, "", end) for index, _, end in choices]
         lines = [b"data: " + json.dumps({**_HEAD, "choices": [one]}).encode() + b"\n\n" for one in events]
-        return Say(headers=EVENTS, chunks=[*lines, DONE])
+        return paced(cell, [*lines, DONE])
 
     def read(self, objects: list[Any], cell: Cell) -> list[Choice]:
         found: dict[int, Choice] = {}

@@ -59,7 +59,7 @@ class Embeddings:
         return ("$.input[1].image",) if play.cell.feature is Feature.IMAGE else ()
 
     def choices(self, cell: Cell) -> list[Choice]:
-        count = 1 if cell.feature is Feature.PLAIN else 2
+        count = 1 if cell.feature in (Feature.PLAIN, Feature.LONG) else 2
         return [{"vector": [1.0 + index, -0.5]} for index in range(count)]
 
     def expected(self, cell: Cell) -> list[Choice]:

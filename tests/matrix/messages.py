@@ -23,7 +23,7 @@ from tests.matrix.cells import (
     marked,
     nothing_streams,
 )
-from tests.matrix.chat import given, pieces
+from tests.matrix.chat import given, paced, pieces
 from tests.wire.claudes import (
     answer,
     delta,
@@ -57,7 +57,7 @@ def _of(*turns: Any) -> list[dict[str, Any]]:
 def _turns(play: Play) -> list[dict[str, Any]]:
     cell, first = play.cell, f"{play.key}: What is new in Oslo?"
     match cell.feature:
-        case Feature.PLAIN:
+        case Feature.PLAIN | Feature.LONG:
             return _of(f"{play.key}: {cell.asked}")
         case Feature.TOOL_CALL if cell.stage is Stage.INPUT:
             return _of(first, [tool_use({"who": cell.asked})], [tool_result("Booked."), text("And now?")])
@@ -143,7 +143,7 @@ class Messages:
             blocks.append(text(own["text"]))
         if not cell.streaming:
             return Say(answer(*blocks, stop_reason=own["end"]))
-        return Say(headers=EVENTS, chunks=_streamed(blocks, own["end"]))
+        return paced(cell, _streamed(blocks, own["end"]), EVENTS)
 
     def read(self, objects: list[Any], cell: Cell) -> list[Choice]:
         found: Choice = {"end": objects[0]["stop_reason"]}

@@ -69,7 +69,7 @@ def _asked(play: Play, proxy: str, request: dict[str, Any]) -> dict[str, Any]:
 
 def _seen(told: dict[str, Any]) -> Seen:
     exchanges = [
-        Exchange(base64.b64decode(sent), bytearray(base64.b64decode(got)))
-        for sent, got in told["exchanges"]
+        Exchange(base64.b64decode(sent), headers, bytearray(base64.b64decode(got)))
+        for sent, headers, got in told["exchanges"]
     ]
-    return Seen(told["objects"], told["headers"], told["status"], told["error"], exchanges)
+    return Seen(told["objects"], told["status"], told["error"], exchanges)

@@ -24,6 +24,7 @@ class Exchange:
     """One HTTP request of a client's, and its answer, both as bytes."""
 
     sent: bytes
+    headers: dict[str, str] = field(default_factory=dict)  # of the answer
     got: bytearray = field(default_factory=bytearray)
 
 
@@ -32,10 +33,15 @@ class Seen:
     """What a client's library gave to its user: objects, or an error; and what went over the wire."""
 
     objects: list[Any] = field(default_factory=list)
-    headers: dict[str, str] = field(default_factory=dict)
     status: int = 200
     error: Any = None
     exchanges: list[Exchange] = field(default_factory=list)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Those of the answer that tell of the guard."""
+        told = self.exchanges[-1].headers
+        return {name: value for name, value in told.items() if name.startswith("x-guardrail-")}
 
 
 Tape = dict[str, list[Exchange]]
@@ -62,6 +68,7 @@ def recording(http: Any, tape: Tape) -> Any:
             exchange = Exchange(request.read())
             tape.setdefault(request.headers[KEY_HEADER], []).append(exchange)
             response = super().handle_request(request)
+            exchange.headers.update(response.headers)
             response.stream = Kept(response.stream, exchange)
             return response
 
@@ -103,7 +110,6 @@ class PythonClients:
                 self._ask_openai(play, self._openai[proxy], more, seen)
         except (openai.APIStatusError, anthropic.APIStatusError) as error:
             seen.status, seen.error = error.status_code, error.body
-            seen.headers = dict(error.response.headers)
         except (openai.APIError, anthropic.APIError) as error:
             seen.status, seen.error = 0, error.body or repr(error)
         seen.exchanges = self._tape[play.key]
@@ -115,25 +121,17 @@ class PythonClients:
             resource = getattr(resource, name)
         if play.cell.streaming:
             request = {**request, "stream": True}
-        raw = resource.with_raw_response.create(**request)
-        seen.headers = dict(raw.headers)
-        parsed = raw.parse()
-        if not play.cell.streaming:
-            seen.objects.append(parsed.to_dict())
-            return
-        for event in parsed:
-            seen.objects.append(event.to_dict())
+        made = resource.create(**request)
+        for one in made if play.cell.streaming else [made]:
+            seen.objects.append(one.to_dict())
 
     def _ask_anthropic(
         self, play: Play, sdk: anthropic.Anthropic, request: dict[str, Any], seen: Seen
     ) -> None:
         if play.cell.streaming:
             with sdk.messages.stream(**request) as events:
-                seen.headers = dict(events.response.headers)
                 seen.objects.append(events.get_final_message().to_dict())
             return
         counting = play.cell.dialect == "messages.count_tokens"
-        methods = sdk.messages.with_raw_response
-        raw = (methods.count_tokens if counting else methods.create)(**request)
-        seen.headers = dict(raw.headers)
-        seen.objects.append(raw.parse().to_dict())
+        made: Any = (sdk.messages.count_tokens if counting else sdk.messages.create)(**request)
+        seen.objects.append(made.to_dict())

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.fakes import Say
 from tests.matrix.cells import REFUSAL, Cell, Choice, Feature, Play, Stage, acted, failing_closed, marked
-from tests.matrix.chat import EVENTS, IMAGE_URL, given, messages
+from tests.matrix.chat import IMAGE_URL, given, messages, paced
 from tests.wire.responses import answer, call, encoded, message, reasoning, said, told
 
 TOOLS: Any = [
@@ -78,7 +78,7 @@ class Responses:
         items = self._output(cell)
         if not cell.streaming:
             return Say(answer(*items))
-        return Say(headers=EVENTS, chunks=[encoded([one]) for one in told(*items, size=3)])
+        return paced(cell, [encoded([one]) for one in told(*items, size=3)])
 
     def _output(self, cell: Cell) -> list[dict[str, Any]]:
         [own] = self.choices(cell)
@@ -125,7 +125,7 @@ def _items(play: Play) -> Any:
     cell, first = play.cell, _user(f"{play.key}: What is new in Oslo?")
     result = {"type": "function_call_output", "call_id": "call_0", "output": "Booked."}
     match cell.feature:
-        case Feature.PLAIN:
+        case Feature.PLAIN | Feature.LONG:
             return f"{play.key}: {cell.asked}"
         case Feature.TOOL_CALL if cell.stage is Stage.INPUT:
             return [first, call(given(cell.asked)), result, _user("And now?")]

@@ -91,7 +91,7 @@ def check_client(play: Play, seen: Seen) -> None:
 
 def check_headers(play: Play, seen: Seen) -> None:
     cell, dialect = play.cell, DIALECTS[play.cell.dialect]
-    headers = {name: value for name, value in seen.headers.items() if name.startswith("x-guardrail-")}
+    headers = seen.headers
     unjudged = dialect.unjudged(play)
     early = "flag" if unjudged else "pass"
     decision = (
@@ -185,7 +185,7 @@ class TestTheTable:
     def test_it_has_every_combination_of_every_route(self) -> None:
         routes = {dialect.name for dialect in ROUTES.values()} | {"moderations"}
         assert routes == set(DIALECTS)
-        assert len(CELLS) == len(set(CELLS)) == len(DIALECTS) * 2 * 2 * 6 * 8
+        assert len(CELLS) == len(set(CELLS)) == len(DIALECTS) * 2 * 2 * 6 * 9
 
     def test_each_cell_is_played_or_says_why_not(self) -> None:
         played = {play.cell for play in PLAYS if play.client.endswith("python")}

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from guardrail.core.addition import Addition
 from guardrail.core.conversation import Address, Kind, json_path
+from guardrail.core.policy import Mode
 from guardrail.errors import UnreadableRequest, UnreadableResponse
 from guardrail.wire.chat_messages import read_messages
 from guardrail.wire.dialect import Choice, GuardedRequest

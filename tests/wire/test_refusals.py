@@ -88,7 +88,7 @@ class TestWords:
         assert Refusals(stages, words=words).for_request("/", headers).of(blocked(policy())).message == said
 
     def test_the_words_of_the_policy_that_blocks_come_first(self):
-        refusing = Refusing(dict.fromkeys(Stage, Refusal()), {"de": "nein"}, "de")
+        refusing = Refusing(dict.fromkeys(Stage, Refusal()), {"de": "nein"}, [(b"accept-language", b"de")])
         own = Policy("own", "Judge.", LABELS, refusal={"": "call us", "de": "ruf uns an"})
         plain = Policy("plain", "Judge.", LABELS, refusal={"": "call us"})
         assert refusing.of(blocked(own)).message == "ruf uns an"
@@ -99,5 +99,9 @@ class TestWords:
 
     @given(st.text(max_size=40))
     def test_no_header_breaks_it(self, header):
-        refusing = Refusing(dict.fromkeys(Stage, Refusal()), {"de": "nein"}, header)
+        refusing = Refusing(
+            dict.fromkeys(Stage, Refusal()),
+            {"de": "nein"},
+            [(b"accept-language", header.encode("latin-1", "replace"))],
+        )
         assert refusing.of(blocked(policy())).message in ("nein", Refusal().message)

@@ -42,13 +42,13 @@ async function say(play, provider, more, seen) {
     model: models[play.dialect](provider, request.model),
     ...(request.messages ? { messages: conversation(request.messages) } : { prompt: request.prompt }),
     ...(request.tools ? { tools: tools(request.tools) } : {}),
+    allowSystemInMessages: true,
     providerOptions: { openai: { store: false } },
     ...more,
   };
   const choice = {};
   if (!play.streaming) {
     const result = await generateText(asked);
-    seen.headers = result.response.headers;
     Object.assign(choice, { text: result.text, reasoning: result.reasoningText, end: result.finishReason });
     for (const call of result.toolCalls) choice.tool = JSON.stringify(call.input);
   } else {
@@ -56,7 +56,6 @@ async function say(play, provider, more, seen) {
       if (event.type === "text-delta") choice.text = (choice.text ?? "") + event.text;
       if (event.type === "reasoning-delta") choice.reasoning = (choice.reasoning ?? "") + event.text;
       if (event.type === "tool-call") choice.tool = JSON.stringify(event.input);
-      if (event.type === "finish-step") seen.headers = event.response.headers;
       if (event.type === "finish") choice.end = event.finishReason;
       if (event.type === "error") throw event.error;
     }
@@ -70,12 +69,10 @@ async function vectors(play, { compatible }, more, seen) {
   const result = Array.isArray(input)
     ? await embedMany({ model, values: input, ...more })
     : await embed({ model, value: input, ...more });
-  const response = result.responses?.[0] ?? result.response;
-  seen.headers = response.headers;
   for (const vector of result.embeddings ?? [result.embedding]) seen.objects.push({ vector });
 }
 
-export function aiPlayer(roots, apiKey, fetch, guarded) {
+export function aiPlayer(roots, apiKey, fetch) {
   const providers = {};
   for (const [name, root] of Object.entries(roots)) {
     const baseURL = `${root}/v1`;
@@ -89,10 +86,9 @@ export function aiPlayer(roots, apiKey, fetch, guarded) {
     try {
       await (play.dialect === "embeddings" ? vectors : say)(play, providers[play.proxy], more, seen);
     } catch (error) {
-      const { statusCode, responseHeaders, responseBody } = error;
+      const { statusCode, responseBody } = error;
       if (statusCode === undefined) throw error;
-      throw { status: statusCode, headers: responseHeaders, error: JSON.parse(responseBody) };
+      throw { status: statusCode, error: JSON.parse(responseBody) };
     }
-    seen.headers = guarded(Object.entries(seen.headers));
   };
 }

@@ -14,6 +14,7 @@ async function recording(url, options) {
   const exchange = { sent: Buffer.from(options.body), got: [] };
   tape.get(own).push(exchange);
   const response = await fetch(url, options);
+  exchange.headers = Object.fromEntries(response.headers);
   if (response.body === null) return response;
   const [kept, given] = response.body.tee();
   exchange.all = (async () => {
@@ -22,7 +23,6 @@ async function recording(url, options) {
   return new Response(given, response);
 }
 
-const guarded = (headers) => Object.fromEntries([...headers].filter(([name]) => /^x-guardrail-|^x-should/.test(name)));
 const openai = {};
 const anthropic = {};
 for (const [name, root] of Object.entries(roots)) {
@@ -34,45 +34,33 @@ async function askOpenai(play, seen) {
   let resource = openai[play.proxy];
   for (const name of play.dialect.split(".")) resource = resource[name];
   const asked = play.streaming ? { ...play.request, stream: true } : play.request;
-  const { data, response } = await resource
-    .create(asked, { headers: { "x-cell": play.key } })
-    .withResponse();
-  seen.headers = guarded(response.headers);
-  if (!play.streaming) seen.objects.push(data);
-  else for await (const event of data) seen.objects.push(event);
+  const made = await resource.create(asked, { headers: { "x-cell": play.key } });
+  if (!play.streaming) seen.objects.push(made);
+  else for await (const event of made) seen.objects.push(event);
 }
 
 async function askAnthropic(play, seen) {
   const { messages } = anthropic[play.proxy];
   const more = { headers: { "x-cell": play.key } };
-  if (play.streaming) {
-    const stream = messages.stream(play.request, more);
-    seen.headers = guarded((await stream.withResponse()).response.headers);
-    seen.objects.push(await stream.finalMessage());
-    return;
-  }
-  const counting = play.dialect === "messages.count_tokens";
-  const { data, response } = await (counting ? messages.countTokens(play.request, more) : messages.create(play.request, more)).withResponse();
-  seen.headers = guarded(response.headers);
-  seen.objects.push(data);
+  if (play.streaming) seen.objects.push(await messages.stream(play.request, more).finalMessage());
+  else if (play.dialect === "messages") seen.objects.push(await messages.create(play.request, more));
+  else seen.objects.push(await messages.countTokens(play.request, more));
 }
 
-const players = { "openai-node": askOpenai, "anthropic-node": askAnthropic, "ai-sdk": aiPlayer(roots, key, recording, guarded) };
+const players = { "openai-node": askOpenai, "anthropic-node": askAnthropic, "ai-sdk": aiPlayer(roots, key, recording) };
 
 async function one(play) {
-  const seen = { key: play.key, objects: [], headers: {}, status: 200, error: null };
+  const seen = { key: play.key, objects: [], status: 200, error: null };
   try {
     await players[play.client](play, seen);
   } catch (error) {
     seen.status = error.status ?? error.statusCode ?? 0;
     seen.error = error.error ?? error.body ?? String(error);
-    const headers = error.headers ?? error.responseHeaders;
-    if (headers) seen.headers = guarded(headers instanceof Headers ? headers : Object.entries(headers));
   }
   seen.exchanges = [];
-  for (const { sent, got, all } of tape.get(play.key)) {
+  for (const { sent, headers, got, all } of tape.get(play.key)) {
     await all;
-    seen.exchanges.push([sent.toString("base64"), Buffer.concat(got).toString("base64")]);
+    seen.exchanges.push([sent.toString("base64"), headers, Buffer.concat(got).toString("base64")]);
   }
   process.stdout.write(`${JSON.stringify(seen)}\n`);
 }
