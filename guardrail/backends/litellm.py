@@ -6,16 +6,14 @@ Needs the extra ``guardrail[litellm]``.
 
 from __future__ import annotations
 
-import os
 import secrets
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any, Final
 
-import orjson
-
 from guardrail.backends.judge import JudgeSettings, sendable
 from guardrail.backends.judge_requests import json_schema
+from guardrail.backends.litellm_library import httpx, litellm
+from guardrail.backends.litellm_upstream import LiteLLMUpstream
 from guardrail.backends.prices import with_cost
 from guardrail.backends.retry import AGAIN, Transient, until_sound
 from guardrail.core.answer import read_answer
@@ -29,106 +27,15 @@ from guardrail.errors import (
     ClassifierRejected,
     ClassifierTimeout,
     ClassifierUnavailable,
-    ConfigError,
     FailureCode,
     MalformedVerdict,
-    UpstreamLost,
 )
-from guardrail.wire import sse
-from guardrail.wire.replies import EVENT_STREAM, JSON, UNREADABLE, openai_error
-
-os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else the import fetches a price list
-try:
-    import httpx
-    import litellm
-except ImportError:
-    raise ConfigError(
-        "kind litellm needs LiteLLM: install it with pip install 'guardrail[litellm]'"
-    ) from None
-
-litellm.suppress_debug_info = True  # else it prints advice to stdout at every error
 
 __all__ = ["LiteLLMClassifier", "LiteLLMUpstream"]
 
-# The fields of OpenAI's chat API that go on to LiteLLM. No others do: to LiteLLM, a field of the body
-# is an argument of a function that takes keys, addresses and headers, a list of other deployments
-# (fallbacks, model_list), a made-up answer (mock_response), or messages that nobody has judged
-# (extra_body, prompt_id).
-_FIELDS: Final = (
-    "audio frequency_penalty function_call functions logit_bias logprobs max_completion_tokens max_tokens "
-    "messages modalities model n parallel_tool_calls prediction presence_penalty prompt_cache_key "
-    "reasoning_effort response_format safety_identifier seed service_tier stop stream stream_options "
-    "temperature thinking tool_choice tools top_logprobs top_p user verbosity web_search_options"
-)
-_PASSED: Final = frozenset(_FIELDS.split())
-_CHAT: Final = "/chat/completions"
 _TRANSIENT: Final = frozenset({408, 409, 425, 498})
 _LOST: Final = (httpx.ReadError, httpx.WriteError, httpx.ReadTimeout, httpx.RemoteProtocolError)
 _MAY_PASS: Final = (ClassifierTimeout, ClassifierUnavailable, ClassifierRateLimited)
-
-
-class LiteLLMUpstream:
-    """An ASGI app that answers chat completions through LiteLLM.
-
-    ``arguments`` go into every call. Fields of the body that OpenAI's chat API does not know are dropped.
-    """
-
-    def __init__(self, api_key: str, base_url: str, arguments: dict[str, Any]) -> None:
-        self._arguments: dict[str, Any] = {"drop_params": True, "num_retries": 0} | arguments
-        if api_key:
-            self._arguments["api_key"] = api_key
-        if base_url:
-            self._arguments["api_base"] = base_url
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """The ASGI entry. Any other route than the chat route is 404."""
-        if scope["method"] != "POST" or not scope["path"].rstrip("/").endswith(_CHAT):
-            reply = openai_error(404, "not_found", "through LiteLLM there are chat completions only")
-            await _respond(send, reply.status, reply.headers, reply.body)
-            return
-        body = await _json_body(receive)
-        call = {k: v for k, v in body.items() if k in _PASSED} | self._arguments
-        if "model" not in self._arguments and "://" in str(call.get("model")):
-            # Some providers of LiteLLM take their address from the model's name (oobabooga, huggingface).
-            reply = openai_error(UNREADABLE, "invalid_request_error", "model holds an address", "model")
-            await _respond(send, reply.status, reply.headers, reply.body)
-            return
-        try:
-            answer = await litellm.acompletion(**call)
-        except Exception as error:
-            status = getattr(error, "status_code", 502)
-            if not isinstance(error, litellm.exceptions.OpenAIError) and status == 502:
-                raise UpstreamLost(f"LiteLLM failed ({type(error).__name__})") from None
-            kind = type(error).__name__
-            reply = openai_error(int(status), "upstream_error", f"the provider answered {kind}")
-            await _respond(send, reply.status, reply.headers, reply.body)
-            return
-        if not body.get("stream"):
-            await _respond(send, 200, (JSON,), orjson.dumps(answer.model_dump(exclude_none=True)))
-            return
-        await send({"type": "http.response.start", "status": 200, "headers": [EVENT_STREAM]})
-        try:
-            async for chunk in _chunks(answer):
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        except Exception as error:
-            raise UpstreamLost(f"LiteLLM's stream broke off ({type(error).__name__})") from None
-        await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
-
-
-async def _chunks(answer: Any) -> AsyncIterator[bytes]:
-    async for chunk in answer:
-        yield sse.encode(orjson.dumps(chunk.model_dump(exclude_none=True)))
-
-
-async def _json_body(receive: Any) -> dict[str, Any]:
-    message = await receive()
-    body: dict[str, Any] = orjson.loads(message["body"])
-    return body
-
-
-async def _respond(send: Any, status: int, headers: Any, body: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
-    await send({"type": "http.response.body", "body": body})
 
 
 class LiteLLMClassifier:

@@ -95,7 +95,7 @@ class AnnotatedStream:
             return raw
         self._begun = True
         chunk = _chunk(events[first]) or {}
-        if _PROMPT in chunk and not chunk.get("choices"):  # the upstream is Azure
+        if _PROMPT in chunk:  # the upstream is Azure
             _tell_prompt(chunk, self._before)
             told = sse.replace(events[first].raw, orjson.dumps(chunk))
         else:

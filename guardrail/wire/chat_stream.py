@@ -53,8 +53,9 @@ class ChatStream:
         if gone and len(gone) == len(choices):
             return b""
         changes: dict[Address, object] = {("choices", place): json_edit.REMOVE for place in gone}
-        changes |= texts
-        changes |= spelled(body, {int(address[1]) for address in texts})
+        if texts:
+            changes |= texts
+            changes |= spelled(body, {int(address[1]) for address in texts})
         return sse.replace(event.raw, json_edit.edit(data, changes)) if changes else event.raw
 
     def halt(self, choice: int, decision: Decision, refusal: Refusal, *, spoke: bool) -> bytes:

@@ -127,8 +127,9 @@ class Sent:
                     if (at, adding.key) not in self._closed:
                         named = {"name": item.get("name")} if adding.item == "function_call" else {}
                         yield {"type": f"response.{middle}.done", **where, **named, adding.key: text.text}
-            item["status"] = status if item.get("type") in _SAID else "incomplete"
-            if item.get("type") in _FAIL:
+            kind = str(item.get("type"))
+            item["status"] = status if kind in _SAID else "incomplete"
+            if kind in _FAIL:
                 item["status"] = "failed"
             if parsed and item.get("type") == "message":
                 item["content"] = []

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
+import yaml
 from openai.types.chat import ChatCompletionChunk
 
-from tests.e2e.conftest import CALM, REFUSAL, Proxies, Proxy
+from guardrail.backends.policy_files import starter_policies
+from tests.e2e.conftest import CALLER_KEY, CALM, REFUSAL, Proxies, Proxy, ruling
 from tests.fakes import DONE, Say, chunk, completion, stream
 
 AZURE = {"x-guardrail-annotations": "azure"}
@@ -203,3 +208,68 @@ class TestAsking:
         answer = proxy.post(body, headers={"x-guardrail-annotations": "bedrock"})
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "x-guardrail-annotations")
         assert proxy.upstream.seen == []
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "refusals.md").read_text(encoding="utf-8")
+BATCH_KEY = "sk-batch-0123456789abcdef"
+
+
+def marked(name: str) -> str:
+    between = re.search(rf"<!-- {name}:[^\n]*-->\n(.*?)<!-- end of {name} -->", PAGE, re.DOTALL)
+    assert between is not None
+    return between[1]
+
+
+def code(name: str, language: str) -> str:
+    found = re.search(rf"```{language}\n(.*?)```", marked(name), re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+ROWS = [
+    [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+    for line in marked("rules").splitlines()
+    if line.startswith("| ") and "/v1/" in line
+]
+
+
+class TestPage:
+    def test_it_has_rows(self):
+        assert len(ROWS) == 4
+
+    @pytest.mark.parametrize(("asked_by", "language", "got"), ROWS)
+    def test_its_rules_give_what_it_says(
+        self, proxies: Proxies, monkeypatch: pytest.MonkeyPatch, asked_by: str, language: str, got: str
+    ):
+        monkeypatch.setenv("BATCH_KEY", BATCH_KEY)
+        shown = proxies(**yaml.safe_load(code("rules", "yaml")))
+        [path] = re.findall(r"/v1/[a-z/]+", asked_by)
+        key = BATCH_KEY if "BATCH_KEY" in asked_by else CALLER_KEY
+        prompt = {"messages": [{"role": "user", "content": "a blockword"}]}
+        if path == "/v1/completions":
+            prompt = {"prompt": "a blockword"}
+        headers = {"authorization": f"Bearer {key}", "accept-language": language}
+        answer = shown.http.post(path, json={"model": "m", **prompt}, headers=headers)
+        status, ended, words = got.split(", ", 2)
+        assert (answer.status_code, ended.strip("`")) == (int(status), outcome(answer.json()))
+        assert words in answer.text
+
+    def test_its_annotated_answer_is_a_real_one(self, proxies: Proxies, monkeypatch: pytest.MonkeyPatch):
+        policies = {"directory": str(starter_policies()), "input": ["pii"], "output": ["pii"]}
+        opened = proxies(policies=policies, on_error={"input": "open", "output": "open"})
+        found = Say(ruling(1, "PII2", excerpts=["kim.doe@example.com"]))
+        monkeypatch.setitem(opened.judge.words, "kim.doe", found)
+        opened.upstream.text = "Write to kim.doe@example.com"
+        with opened.openai(max_retries=0) as client:
+            answer = client.chat.completions.create(**sent("outageword"))
+        told: Any = answer.model_dump()
+        shown: Any = json.loads(code("annotated", "json"))
+        assert told["prompt_filter_results"] == shown["prompt_filter_results"]
+        [choice] = shown["choices"]
+        assert told["choices"][0]["content_filter_results"] == choice["content_filter_results"]
+
+
+def outcome(body: dict[str, Any]) -> str:
+    if "error" in body:
+        return str(body["error"]["code"])
+    return str(body["choices"][0]["finish_reason"])

@@ -1,4 +1,4 @@
-"""What of a request and its answer was judged, redacted, unreadable or skipped, as header and record tell."""
+"""What was judged, redacted, unreadable or skipped of a request and its answer, in header and record."""
 
 from __future__ import annotations
 

@@ -451,7 +451,7 @@ class TestFailModes:
     MIXED = FailRules(
         FailMode.OPEN,
         {FailureCode.TIMEOUT: FailMode.CLOSED},
-        {"own": FailRules(FailMode.OPEN), "strict": FailRules()},
+        {"own": FailRules(FailMode.OPEN), "mild": FailRules(FailMode.OPEN), "strict": FailRules()},
     )
 
     def panel(self) -> Panel:
@@ -467,6 +467,6 @@ class TestFailModes:
     def test_closing_is_for_those_named_and_leaves_the_panel_as_it_is(self):
         panel = self.panel()
         closed = panel.closing(["own", "other"])
-        told = [closed.fail_modes(own, Stage.OUTPUT) for own in ("own", "other", "third")]
-        assert told == [{FailMode.CLOSED}, {FailMode.CLOSED}, set(FailMode)]
+        told = [closed.fail_modes(own, Stage.OUTPUT) for own in ("own", "other", "third", "mild")]
+        assert told == [{FailMode.CLOSED}, {FailMode.CLOSED}, set(FailMode), {FailMode.OPEN}]
         assert panel.fail_modes("own", Stage.OUTPUT) == {FailMode.OPEN}

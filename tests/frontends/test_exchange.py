@@ -188,8 +188,9 @@ class TestPass:
         ]
         ours = sent[0]["headers"][len(told) :]
         assert sent[0]["headers"][: len(told)] == told
-        assert [name for name, _ in ours] == [b"x-guardrail-decision", b"x-guardrail-id", b"x-guardrail-coverage"]
-        assert ours[0][1] == b"pass"
+        names = [b"x-guardrail-decision", b"x-guardrail-id", b"x-guardrail-coverage"]
+        assert [name for name, _ in ours] == names
+        assert [ours[0][1], ours[2][1]] == [b"pass", b"judged=2, redacted=0, unreadable=0, skipped=0"]
         assert whole(sent) == ANSWER
 
     async def test_what_the_caller_accepts_and_how_it_frames_its_body_is_not_forwarded(self):
@@ -1015,3 +1016,44 @@ class TestBeside:
         sent = await drive(guarded, ask("a forbidden thing", guardrails=["extra-rules"]))
         assert b"can't help" in whole(sent)
         assert inner.bodies == []
+
+
+class TestControls:
+    ADD = (b"x-guardrail-add", b"extra-rules")
+    AZURE = (b"x-guardrail-annotations", b"azure")
+
+    async def test_a_header_adds_policies_and_stays_here(self):
+        classifier = ScriptedClassifier(RULES)
+        app = App()
+        guarded = GuardrailMiddleware(app, engine(classifier=classifier, addable=[EXTRA]))
+        await drive(guarded, ask("hello"), headers=[self.ADD, (b"host", b"h")])
+        assert {policy.id for policy, _ in classifier.asked} == {"house-rules", "extra-rules"}
+        assert [name for name, _ in app.scopes[0]["headers"]] == [
+            b"host",
+            b"content-length",
+            b"accept-encoding",
+        ]
+
+    async def test_what_it_adds_is_not_asked_beside(self):
+        app = App()
+        settings = Settings(beside=True)
+        guarded = GuardrailMiddleware(app, engine(addable=[EXTRA]), settings)
+        sent = await drive(guarded, ask("forbidden"), headers=[self.ADD])
+        assert headers_of(sent)[b"x-guardrail-policies"] == b"extra-rules, house-rules"
+        assert app.scopes == []
+
+    async def test_an_unknown_id_is_refused(self):
+        app = App()
+        sent = await drive(GuardrailMiddleware(app, engine()), ask("hello"), headers=[self.ADD])
+        assert (sent[0]["status"], json.loads(whole(sent))["error"]["param"]) == (400, "x-guardrail-add")
+        assert app.scopes == []
+
+    async def test_a_refused_prompt_is_annotated_where_that_is_asked_for(self):
+        guarded = GuardrailMiddleware(App(), engine())
+        told = [
+            json.loads(whole(await drive(guarded, ask("forbidden"), headers=headers)))
+            for headers in ([], [self.AZURE])
+        ]
+        assert "prompt_filter_results" not in told[0]
+        [prompt] = told[1]["prompt_filter_results"]
+        assert prompt["content_filter_results"] == {"house-rules": {"filtered": True, "detected": True}}

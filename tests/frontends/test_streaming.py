@@ -25,6 +25,7 @@ from guardrail.frontends.middleware import Settings
 from guardrail.testing import MemorySink, ScriptedClassifier, drive_asgi
 from guardrail.wire.refusals import Refusals
 from guardrail.wire.replies import Refusal
+from guardrail.wire.sse import SseDecoder
 from tests.fakes import DONE, FakeUpstream, chunk, stream
 
 MAIL = "kim@example.com"
@@ -911,3 +912,21 @@ class TestKeepAlive:
         options = {"rules": StreamRules(ReleaseMode.WINDOW), "keep_alive_s": 0.005}
         sent = await drive(streaming(FIRST, then=idle), **options)
         assert whole(sent) == FIRST
+
+
+@pytest.mark.anyio
+async def test_annotations_of_a_stream_tell_of_each_choice_at_its_end():
+    parts = [*said("all is calm"), *said("then what is forbidden", index=1)]
+    ends = [chunk({}, finish_reason="stop"), chunk({}, index=1, finish_reason="stop"), DONE]
+    guarded = GuardrailMiddleware(streaming(*parts, *ends), engine(), Settings(streaming=SMALL))
+    raw = json.dumps({"messages": [{"role": "user", "content": "Hello"}], "stream": True, "n": 2}).encode()
+    sent = await drive_asgi(guarded, body=raw, headers=[(b"x-guardrail-annotations", b"azure")])
+    events = [json.loads(e.data) for e in SseDecoder().feed(whole(sent)) if e.data not in (None, b"[DONE]")]
+    assert events[0]["prompt_filter_results"] == [{"prompt_index": 0, "content_filter_results": {}}]
+    told = {
+        choice["index"]: choice["content_filter_results"]["house-rules"]["filtered"]
+        for event in events
+        for choice in event["choices"]
+        if choice["finish_reason"]
+    }
+    assert told == {0: False, 1: True}

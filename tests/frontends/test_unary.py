@@ -359,3 +359,17 @@ class TestUnreadable:
         monkeypatch.setattr(unary, "MAX_RESPONSE_BYTES", len(raw) - 1)
         sent = await drive(answering(raw[:9], raw[9:], more=more), engine())
         assert (sent[0]["status"], b"zebra" in whole(sent)) == (502, False)
+
+
+async def test_annotations_are_of_each_choice_and_their_body_has_its_own_length():
+    raw = choices({"content": "forbidden"}, {"content": "noteworthy"}, {"content": "fine"})
+    guarded = GuardrailMiddleware(answering(raw), engine())
+    sent = await drive_asgi(guarded, body=ASK, headers=[(b"x-guardrail-annotations", b"azure")])
+    body = json.loads(whole(sent))
+    told = [choice["content_filter_results"]["house-rules"] for choice in body["choices"]]
+    assert [(one["filtered"], one["detected"]) for one in told] == [
+        (True, True),
+        (False, True),
+        (False, False),
+    ]
+    assert body["prompt_filter_results"] == [{"prompt_index": 0, "content_filter_results": {}}]

@@ -9,7 +9,7 @@ import pytest
 
 from guardrail.frontends.middleware import DIALECTS as ROUTES
 from tests.matrix import node_clients
-from tests.matrix.cells import Action, Cell, Choice, Play, Stage
+from tests.matrix.cells import LEAD, Action, Cell, Choice, Feature, Play, Stage
 from tests.matrix.conftest import Played
 from tests.matrix.plays import CELLS, DIALECTS, PLAYS
 from tests.matrix.python_clients import Seen
@@ -31,6 +31,7 @@ DECISIONS = {
     Action.CLOSED: "block",
 }
 UNCHANGED = (Action.PASS, Action.FLAG, Action.OPEN)
+WHOLE = (b"[DONE]", b"response.completed", b"message_stop")  # how streams end that were not cut
 
 # Plays that show a defect of the product, with the reason.
 KNOWN: dict[str, str] = {}
@@ -63,8 +64,19 @@ def shown(play: Play, seen: Seen) -> list[Choice]:
 
 
 def in_pieces(cell: Cell) -> bool:
-    """Whether the head of a stream may leave before the last of its choices is decided."""
-    return cell.streaming and cell.stage is Stage.OUTPUT and len(DIALECTS[cell.dialect].choices(cell)) > 1
+    """Whether the head of a stream may leave before all of its text is decided: then it tells of less."""
+    if not cell.streaming or cell.stage is Stage.INPUT:
+        return False
+    return cell.feature is Feature.LONG or len(DIALECTS[cell.dialect].choices(cell)) > 1
+
+
+def halted(play: Play, choices: list[Choice]) -> bool:
+    """Whether this is what is left of a long answer that was blocked after text had left."""
+    cell = play.cell
+    if not (cell.action is Action.BLOCK and cell.feature is Feature.LONG and in_pieces(cell)):
+        return False
+    [own], [refused] = choices, expected(play)
+    return own["end"] == refused["end"] and bool(own["text"]) and LEAD.startswith(own["text"])
 
 
 def code_of(error: Any) -> str:
@@ -76,40 +88,37 @@ def check_client(play: Play, seen: Seen) -> None:
     cell, dialect = play.cell, DIALECTS[play.cell.dialect]
     if dialect.refused(cell) is None:
         assert seen.status == 200, seen.error
-        assert shown(play, seen) == expected(play)
+        choices = shown(play, seen)
+        assert choices == expected(play) or halted(play, choices)
     elif cell.action is Action.BLOCK:
         assert (seen.status, code_of(seen.error)) == (400, "content_filter")
     else:
-        statuses = {503} if not in_pieces(cell) else {503, 0}
-        assert seen.status in statuses, seen.objects
         assert code_of(seen.error) == "guardrail_unavailable"
+        if not in_pieces(cell):
+            assert seen.status == 503
     assert len(seen.exchanges) == 1, "clients do not try again"
     got = bytes(seen.exchanges[0].got)
+    if cell.action is Action.CLOSED:
+        assert not any(end in got for end in WHOLE)
     if cell.action in (Action.REDACT, Action.BLOCK, Action.CLOSED):
         assert cell.word.encode() not in got
 
 
 def check_headers(play: Play, seen: Seen) -> None:
+    """The head of a stream that leaves before all is decided tells of the prompt alone."""
     cell, dialect = play.cell, DIALECTS[play.cell.dialect]
-    headers = seen.headers
-    unjudged = dialect.unjudged(play)
-    early = "flag" if unjudged else "pass"
-    decision = (
-        DECISIONS[cell.action] if cell.action is not Action.OPEN or not dialect.refused(cell) else "block"
-    )
-    decided = {early if decision == "pass" else decision}
+    headers, unjudged = seen.headers, dialect.unjudged(play)
     assert headers["x-guardrail-id"].startswith("gr-")
     assert headers.get("x-guardrail-unjudged", "") == ", ".join(unjudged)
-    degraded = "house=unavailable" if cell.action in (Action.OPEN, Action.CLOSED) else None
-    policies = "house" if cell.action in (Action.FLAG, Action.REDACT, Action.BLOCK) else None
-    if in_pieces(cell):
-        decided.add(early)
-    if in_pieces(cell) and headers["x-guardrail-decision"] == early:
+    calm = "flag" if unjudged else "pass"
+    if in_pieces(cell) and headers["x-guardrail-decision"] == calm:
         return
-    assert headers["x-guardrail-decision"] in decided
-    assert headers.get("x-guardrail-degraded") == degraded
-    if policies:
-        assert headers["x-guardrail-policies"] == policies
+    decision = "block" if dialect.refused(cell) else DECISIONS[cell.action]
+    assert headers["x-guardrail-decision"] == (calm if decision == "pass" else decision)
+    failed = cell.action in (Action.OPEN, Action.CLOSED)
+    assert headers.get("x-guardrail-degraded") == ("house=unavailable" if failed else None)
+    if not failed:
+        assert headers.get("x-guardrail-policies") == (None if cell.action is Action.PASS else "house")
 
 
 def check_upstream(play: Play, played: Played) -> None:
@@ -135,16 +144,19 @@ def check_upstream(play: Play, played: Played) -> None:
 
 
 def check_judge(play: Play, played: Played) -> None:
+    """A long answer is judged in windows; the last holds its end."""
     cell = play.cell
-    shown = [text for text in played.judged if cell.word in text]
-    assert len(set(shown)) == 1, played.judged
+    end = cell.told.removeprefix(LEAD)
+    shown = {text for text in played.judged if cell.word in text}
     if cell.stage is Stage.INPUT:
-        assert cell.asked in shown[0]
-        answered = [text for text in played.judged if cell.told in text]
-        assert bool(answered) is bool(played.upstream and DIALECTS[cell.dialect].reads)
+        [text] = shown
+        assert cell.asked in text
+        answered = any(end in text for text in played.judged)
+        assert answered is bool(played.upstream and DIALECTS[cell.dialect].reads)
     else:
-        assert cell.told in shown[0]
-        assert any(cell.asked in text or play.key in text for text in played.judged if text != shown[0])
+        assert any(end in text for text in shown)
+        assert len(shown) == 1 or in_pieces(cell)
+        assert any(play.key in text for text in played.judged if text not in shown)
 
 
 def check_records(play: Play, played: Played) -> None:
@@ -179,6 +191,16 @@ def test_a_cell(play: Play, played: dict[Play, Played]) -> None:
     check_upstream(play, own)
     check_judge(play, own)
     check_records(play, own)
+
+
+@pytest.mark.parametrize("dialect", [name for name, own in DIALECTS.items() if own.reads])
+@pytest.mark.parametrize("action", [Action.BLOCK, Action.CLOSED])
+def test_long_streams_are_cut_in_the_middle(
+    played: dict[Play, Played], dialect: str, action: Action
+) -> None:
+    cell = Cell(dialect, streaming=True, stage=Stage.OUTPUT, action=action, feature=Feature.LONG)
+    cut = [own.client for play, own in played.items() if play.cell == cell]
+    assert any(own.headers["x-guardrail-decision"] == "pass" for own in cut), "text left before the verdict"
 
 
 class TestTheTable:

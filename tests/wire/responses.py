@@ -293,7 +293,7 @@ items = shaped(
     arguments=strings,
     input=strings,
     output=contents,
-    action=values,
+    action=shaped(query=strings, text=strings, keys=st.lists(strings, max_size=2)),
     x=values,
 )
 responses = shaped(

@@ -39,13 +39,13 @@ _SILENT = {"type", "id", "status", "role", "logprobs", "phase", "model", "guardr
 def is_silent(address: Address, text: str, *, request: bool) -> bool:
     """Whether a text may stay neither judged nor named."""
     if address[0] in ("input", "prompt", "output") or (request and address[0] == "instructions"):
-        if any(step in ("type", "id", "status", "role", "logprobs") for step in address[1:]):
+        if any(step in ("type", "id", "status", "role", "logprobs", "end_index") for step in address[1:]):
             return True
-        if not request and address[-1] in ("encrypted_content", "call_id"):
+        if address[2:4] == ("action", "x"):  # where a click goes to
             return True
-        return address[-1] in ("name", "call_id", "title", "url", "end_index") and bool(
-            _PLAIN.fullmatch(text)
-        )
+        if not request and {"encrypted_content", "call_id"} & {*address}:
+            return True
+        return address[-1] in ("name", "call_id", "title", "url") and bool(_PLAIN.fullmatch(text))
     return any(step in _SILENT for step in address)
 
 
@@ -77,9 +77,9 @@ def edited_alone(raw: bytes, found: list[Segment]) -> None:
         if address[-1] == "text" and holder.get("logprobs"):
             holder["logprobs"] = []
         holder[address[-1]] = text
-    for address in texts:
+    for address in [one for one in texts if one[-1] == "text"]:
         holder = at(value, address[:-1])
-        if address[-1] == "text" and isinstance(holder.get("annotations"), list):
+        if isinstance(holder.get("annotations"), list):
             holder["annotations"] = [
                 note
                 for note in holder["annotations"]

@@ -11,6 +11,7 @@ from hypothesis import given
 from guardrail.core.conversation import Kind, json_path
 from guardrail.errors import UnreadableResponse
 from guardrail.wire.responses_events import ENDS, Found, index_in, parse, read
+from guardrail.wire.responses_shapes import RESPONSE
 from tests.wire.chats import MARK, leaves
 from tests.wire.responses import (
     at,
@@ -62,7 +63,12 @@ class TestAnyEvent:
         assert all(at(body, one.address) == one.text for one in found.found)
         for address, _ in leaves(body):
             silent = _SILENT & {*address} or (address[0] in _ERROR and "error" in (*body, body["type"]))
-            plain = address[-1] in ("name", "title", "url") or str(address[0]).endswith("_index")
+            if address[0] == "response" and len(address) > 1 and RESPONSE.get(str(address[1]), "") is None:
+                silent = silent or address[1] != "output"
+            silent = silent or {"action", "x"} <= {*address}  # where a click goes to
+            plain = address[-1] in ("name", "title", "url") or any(
+                str(step).endswith("_index") for step in address
+            )
             paths = [json_path(address[:end]) for end in range(1, len(address) + 1)]
             if address not in addresses and not silent and not plain:
                 assert any(path in found.unreadable for path in paths), address

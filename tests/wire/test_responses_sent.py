@@ -151,6 +151,11 @@ class TestClose:
         )
         assert closed(sent)[0]["item"]["status"] == "failed"
 
+    def test_a_type_that_is_none_is_closed_too(self):
+        sent = Sent()
+        sent.note("response.output_item.added", {"item": {"type": ["x"]}})
+        assert closed(sent)[0]["item"] == {"type": ["x"], "status": "incomplete"}
+
     def test_a_part_of_tomorrow_is_closed_as_it_came(self):
         sent = Sent()
         sent.note("response.output_item.added", {"item": message()})

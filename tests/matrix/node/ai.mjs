@@ -86,9 +86,9 @@ export function aiPlayer(roots, apiKey, fetch) {
     try {
       await (play.dialect === "embeddings" ? vectors : say)(play, providers[play.proxy], more, seen);
     } catch (error) {
-      const { statusCode, responseBody } = error;
-      if (statusCode === undefined) throw error;
-      throw { status: statusCode, error: JSON.parse(responseBody) };
+      const { statusCode, responseBody, data } = error;
+      if (error instanceof Error && !responseBody && !data) throw error; // no answer of the proxy's
+      throw { status: data && !responseBody ? 0 : (statusCode ?? 0), error: responseBody ? JSON.parse(responseBody) : (data ?? error) };
     }
   };
 }

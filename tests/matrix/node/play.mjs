@@ -33,10 +33,16 @@ for (const [name, root] of Object.entries(roots)) {
 async function askOpenai(play, seen) {
   let resource = openai[play.proxy];
   for (const name of play.dialect.split(".")) resource = resource[name];
-  const asked = play.streaming ? { ...play.request, stream: true } : play.request;
-  const made = await resource.create(asked, { headers: { "x-cell": play.key } });
-  if (!play.streaming) seen.objects.push(made);
-  else for await (const event of made) seen.objects.push(event);
+  const more = { headers: { "x-cell": play.key } };
+  if (!play.streaming) {
+    seen.objects.push(await resource.create(play.request, more));
+  } else if (resource.stream) {
+    const events = resource.stream(play.request, more); // the helper, which puts the answer together
+    for await (const event of events) seen.objects.push(event);
+    await events.done();
+  } else {
+    for await (const event of await resource.create({ ...play.request, stream: true }, more)) seen.objects.push(event);
+  }
 }
 
 async function askAnthropic(play, seen) {
