@@ -15,6 +15,7 @@ import orjson
 
 from guardrail.backends.litellm_library import litellm
 from guardrail.wire import sse
+from guardrail.wire.litellm_values import as_json
 from guardrail.wire.messages import MessagesDialect
 from guardrail.wire.replies import Reply, openai_error
 
@@ -43,13 +44,13 @@ class LiteLLMRoute:
 
 def body_of(answer: Any) -> bytes:
     """A whole answer as JSON."""
-    return orjson.dumps(_completed(_value(answer)))
+    return orjson.dumps(_completed(as_json(answer)))
 
 
 async def chat_events(answer: Any) -> AsyncIterator[bytes]:
     """Chunks of chats and completions, and ``[DONE]``."""
     async for chunk in answer:
-        yield sse.encode(orjson.dumps(_completed(_value(chunk))))
+        yield sse.encode(orjson.dumps(_completed(as_json(chunk))))
     yield _DONE
 
 
@@ -57,7 +58,7 @@ async def response_events(answer: Any) -> AsyncIterator[bytes]:
     """Events of the Responses API: named, and numbered, which LiteLLM leaves out where it translates."""
     number = 0
     async for event in answer:
-        value = {**_value(event), "sequence_number": number}
+        value = {**as_json(event), "sequence_number": number}
         number += 1
         yield sse.encode(orjson.dumps(value), str(value["type"]))
 
@@ -70,15 +71,8 @@ async def message_events(answer: Any) -> AsyncIterator[bytes]:
         elif isinstance(event, str):
             yield event.encode()
         else:
-            value = _value(event)
+            value = as_json(event)
             yield sse.encode(orjson.dumps(value), str(value["type"]))
-
-
-def _value(answer: Any) -> dict[str, Any]:
-    if isinstance(answer, dict):
-        return {key: value for key, value in answer.items() if key != "_hidden_params"}
-    value: dict[str, Any] = answer.model_dump(mode="json", exclude_none=True)
-    return value
 
 
 def _completed(value: dict[str, Any]) -> dict[str, Any]:

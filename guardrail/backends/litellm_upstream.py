@@ -39,7 +39,8 @@ class LiteLLMUpstream:
             await _reply(send, openai_error(_NOT_FOUND, "not_found", _NO_ROUTE))
             return
         body = await _json_body(receive)
-        call = {k: v for k, v in body.items() if k in route.fields} | route.always | self._arguments
+        own = {name: value for name, value in body.items() if name in route.fields}
+        call = {**own, **route.always, **self._arguments}
         if (wrong := self._wrong(route, call)) is not None:
             await _reply(send, wrong)
             return

@@ -45,7 +45,9 @@ class UpstreamConfig(Model):
         description="OpenAI-compatible API, up to and including /v1; needed for kind openai.",
     )
     api_key: str = Field(
-        default="", repr=False, description="Empty: the caller's own Authorization or x-api-key is forwarded."
+        default="",
+        repr=False,
+        description="Empty: the caller's own Authorization or x-api-key is forwarded.",
     )
     litellm: dict[str, Any] = Field(
         default_factory=dict, repr=False, description="Arguments for every LiteLLM call, such as api_base."

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import anyio
 from anyio.abc import TaskGroup
 
-from guardrail.core.conversation import Kind, Segment, Turn
+from guardrail.core.conversation import Segment, Turn
 from guardrail.core.decision import Decision
 from guardrail.core.policy import Action
 from guardrail.core.release import StreamRules
@@ -212,8 +212,7 @@ class Exchange:
         if request.annotated:
             reply = azure.annotated_reply(reply, decision)
         if refusal.style == "completion":
-            kind = Kind.REFUSAL if request.structured else Kind.TEXT
-            await chat.answered(Turn("assistant", (Segment(refusal.message, (), kind),)))
+            await chat.answered(Turn("assistant", (Segment(refusal.message, (), request.refused_as),)))
         await send_reply(self._send, reply, decision_headers(decision))
 
     async def _lost(self, code: str, reason: str) -> None:

@@ -1,7 +1,7 @@
 """One call in LiteLLM's proxy, from its prompt to its answer: LiteLLM's values in and out.
 
 LiteLLM gives a guardrail the request as a dict with fields of its own among those of the API, and answers
-as models of its own. Both are read and edited as the JSON that they are on the wire, by the route's dialect.
+as models of its own. Both are read and edited as the JSON that they are on the wire, by the dialect.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from guardrail.engine.history import failed
 from guardrail.errors import UnreadableRequest
 from guardrail.frontends.in_process import InProcess
 from guardrail.frontends.litellm_stream import HeldAnswer, held_chunks
-from guardrail.frontends.litellm_values import as_json, put
 from guardrail.wire.dialect import Choice, Dialect
+from guardrail.wire.litellm_values import as_json, put
 from guardrail.wire.replies import UNAVAILABLE
 
 __all__ = ["GuardedCall", "Stopped", "Ticket"]

@@ -57,8 +57,8 @@ class GuardrailForLiteLLM(CustomGuardrail):  # type: ignore[misc]
     """Judges prompts and answers, bodies and streams, by the policies of a ``guardrail.yaml``.
 
     ``config_file`` is its path, taken from where LiteLLM was started; ``allow`` are types of calls that
-    pass unjudged although no dialect knows them. ``mode`` must name both ``pre_call`` and ``post_call``. Its
-    ``upstream`` plays no part. Raises ``ConfigError``.
+    pass unjudged although no dialect knows them. ``mode`` must name both ``pre_call`` and ``post_call``.
+    The file's ``upstream`` plays no part. Raises ``ConfigError``.
     """
 
     def __init__(

@@ -16,9 +16,9 @@ from guardrail.engine.history import Chat, failed
 from guardrail.engine.outbox import Ready
 from guardrail.engine.streams import StreamedAnswer
 from guardrail.frontends.held_stream import HeldStream
-from guardrail.frontends.litellm_values import as_json, put
 from guardrail.wire import sse
 from guardrail.wire.dialect import Delta, EventStream, StreamEvent
+from guardrail.wire.litellm_values import as_json, put
 
 __all__ = ["Held", "HeldAnswer", "held_chunks"]
 

@@ -245,7 +245,8 @@ class StreamResponder:
     @property
     def _refused_in(self) -> tuple[str, Kind]:
         """Channel and kind of a refusal's text."""
-        return ("refusal", Kind.REFUSAL) if self._request.structured else ("content", Kind.TEXT)
+        kind = self._request.refused_as
+        return ("refusal" if kind is Kind.REFUSAL else "content"), kind
 
     async def _refuse(self, decision: Decision) -> None:
         """Nothing left yet: a whole answer instead of a stream."""

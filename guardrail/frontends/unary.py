@@ -8,7 +8,7 @@ from typing import Final
 
 import anyio
 
-from guardrail.core.conversation import Address, Kind, Segment, Turn
+from guardrail.core.conversation import Address, Segment, Turn
 from guardrail.core.decision import Decision
 from guardrail.core.history import changed
 from guardrail.core.policy import Action, Stage
@@ -112,9 +112,8 @@ class UnaryResponder:
         if failed(decision.findings):
             return
         if decision.action is Action.BLOCK:
-            kind = Kind.REFUSAL if self._request.structured else Kind.TEXT
-            words = self._refusing.of(decision).message
-            await self._chat.answered(Turn("assistant", (Segment(words, (), kind),)))
+            words = Segment(self._refusing.of(decision).message, (), self._request.refused_as)
+            await self._chat.answered(Turn("assistant", (words,)))
         else:
             await self._chat.answered(changed(choice.turn, texts))
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from guardrail.core.conversation import Address, Conversation, Turn
+from guardrail.core.conversation import Address, Conversation, Kind, Turn
 from guardrail.core.decision import Decision
 from guardrail.errors import UnreadableRequest, UnreadableResponse
 from guardrail.wire import json_edit
@@ -79,6 +79,7 @@ class ChatDialect:
             include_usage=read_usage(body),
             added_policies=added,
             structured=is_structured(body),
+            refused_as=Kind.REFUSAL if is_structured(body) else Kind.TEXT,
         )
 
     def edit(self, raw: bytes, texts: Mapping[Address, str]) -> bytes:

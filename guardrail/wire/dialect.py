@@ -38,6 +38,7 @@ class GuardedRequest:
     """A request that was read. ``raw`` is its body as it will be forwarded.
 
     ``structured``: the answer's text will be parsed, so a refusal must not stand in its place.
+    ``refused_as``: what the words of a refusal are in the answer.
     ``annotated``: the answer is to tell what was decided, as in ``guardrail.wire.azure``.
     ``reads``: how an answer with this ``content-type`` is read. ``frames``: made anew for each streamed
     answer, cuts it into events.
@@ -51,6 +52,7 @@ class GuardedRequest:
     include_usage: bool
     added_policies: tuple[str | Addition, ...] = ()
     structured: bool = False
+    refused_as: Kind = Kind.TEXT
     annotated: bool = False
     reads: Callable[[bytes], AnswerForm] = by_type
     frames: Callable[[], Frames] = SseFrames

@@ -17,6 +17,7 @@ from guardrail.core.decision import Decision
 from guardrail.errors import UnreadableRequest, UnreadableResponse
 from guardrail.wire import json_edit
 from guardrail.wire.chat_messages import get, strangers
+from guardrail.wire.controls import read_guardrails
 from guardrail.wire.dialect import Choice, GuardedRequest
 from guardrail.wire.messages_blocks import Reading, input_addresses, read_content, read_leaves
 from guardrail.wire.messages_chunks import MESSAGE
@@ -71,11 +72,7 @@ class MessagesDialect:
         stream = body.get("stream") or False
         if not isinstance(stream, bool):
             raise UnreadableRequest("stream is not true or false", param="stream")
-        added = body.get("guardrails")
-        if added is None:
-            added = []
-        if not isinstance(added, list) or not all(isinstance(a, str) for a in added):
-            raise UnreadableRequest("guardrails is not a list of policy ids", param="guardrails")
+        added = read_guardrails(body.get("guardrails"))
         sent = forwarded(raw, body)
         if sent is not raw:
             body = orjson.loads(sent)
@@ -90,7 +87,7 @@ class MessagesDialect:
             stream=stream,
             choices=1,
             include_usage=True,
-            added_policies=tuple(added),
+            added_policies=added,
             structured=any(get(format_, "type") == "json_schema" for format_ in formats),
         )
 

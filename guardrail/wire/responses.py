@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import orjson
 
-from guardrail.core.conversation import Address, Conversation, Segment, Turn
+from guardrail.core.conversation import Address, Conversation, Kind, Segment, Turn
 from guardrail.core.decision import Decision
 from guardrail.errors import UnreadableRequest, UnreadableResponse
 from guardrail.wire import json_edit
@@ -100,6 +100,7 @@ class ResponsesDialect:
             include_usage=False,
             added_policies=added,
             structured=get(body.get("text"), "format", "type") in _STRUCTURED,
+            refused_as=Kind.REFUSAL,
         )
 
     def edit(self, raw: bytes, texts: Mapping[Address, str]) -> bytes:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
-import subprocess
-import sys
 import traceback
 from typing import Any, get_type_hints
 
@@ -32,14 +30,9 @@ from guardrail.errors import (
     ClassifierUnavailable,
     FailureCode,
     MalformedVerdict,
-    UpstreamLost,
 )
 from guardrail.ports import Classifier
-from guardrail.testing import drive_asgi
-from guardrail.wire.chat import ChatDialect
-from guardrail.wire.chat_stream import ChatStream
-from guardrail.wire.sse import SseDecoder
-from tests.fakes import FakeJudge, FakeServer, FakeUpstream, Say, chunk, completion, verdict
+from tests.fakes import FakeJudge, FakeServer, Say, completion, verdict
 
 HERE = importlib.util.find_spec("litellm") is not None
 needs_litellm = pytest.mark.skipif(not HERE, reason="the extra guardrail[litellm] is not installed")
@@ -58,26 +51,8 @@ TEXT = "what the user wrote"
 ASKED: dict[str, Any] = {"model": "openai/fake-model", "messages": [{"role": "user", "content": TEXT}]}
 
 
-def test_without_litellm_the_message_names_the_remedy():
-    """In a process of its own, where the import is made to fail whether it is installed or not."""
-    code = (
-        "import sys; sys.modules['litellm'] = None\n"
-        "from guardrail.errors import ConfigError\n"
-        "try:\n    import guardrail.backends.litellm\n"
-        "except ConfigError as error:\n    print(error)\n"
-    )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert "pip install 'guardrail[litellm]'" in told.stdout, told.stderr
-
-
 def subject_of(text: str) -> Subject:
     return Subject(Stage.INPUT, (), (Turn("user", (Segment(text, ("messages", 0, "content")),)),))
-
-
-def upstream_of(server: FakeServer, **arguments: Any) -> Any:
-    from guardrail.backends.litellm import LiteLLMUpstream
-
-    return LiteLLMUpstream(KEY, server.url, arguments)
 
 
 def classifier_of(server: FakeServer | str, **settings: Any) -> Any:
@@ -86,229 +61,6 @@ def classifier_of(server: FakeServer | str, **settings: Any) -> Any:
     url = server if isinstance(server, str) else server.url
     model = settings.pop("model", "openai/judge-model")
     return LiteLLMClassifier(JudgeSettings(url, model, KEY, **settings))
-
-
-async def ask(app: Any, body: dict[str, Any], **more: Any) -> list[Any]:
-    with anyio.fail_after(BOUND_S):
-        return await drive_asgi(app, body=json.dumps(body).encode(), **more)
-
-
-def bodies(messages: list[Any]) -> bytes:
-    return b"".join(message.get("body", b"") for message in messages)
-
-
-@needs_litellm
-class TestUpstream:
-    async def test_a_whole_answer_is_a_chat_completion(self):
-        with FakeUpstream("Fine today.") as server:
-            start, body = await ask(upstream_of(server), ASKED)
-        assert (start["status"], start["headers"]) == (200, [(b"content-type", b"application/json")])
-        (choice,) = ChatDialect().read_response(body["body"])
-        assert choice.turn.segments[0].text == "Fine today."
-        (seen,) = server.seen
-        assert (seen.method, seen.path) == ("POST", "/v1/chat/completions")
-        assert seen.headers["Authorization"] == f"Bearer {KEY}"
-        assert seen.json["messages"] == ASKED["messages"]
-        assert seen.json["model"] == "fake-model"
-
-    async def test_a_stream_is_one_too_chunk_by_chunk(self):
-        with FakeUpstream("one two three") as server:
-            start, *rest = await ask(upstream_of(server), ASKED | {"stream": True})
-        assert start["status"] == 200
-        assert dict(start["headers"])[b"content-type"].startswith(b"text/event-stream")
-        assert [m.get("more_body", False) for m in rest] == [True] * (len(rest) - 1) + [False]
-        decoder, stream = SseDecoder(), ChatStream(structured=False)
-        events = [event for message in rest for event in decoder.feed(message["body"])]
-        assert events[-1].data == b"[DONE]"
-        read = list(stream.read(events))
-        assert "".join(d.text for event in read for d in event.deltas) == "one two three "
-        assert [list(event.finished) for event in read if event.finished] == [[0]]
-        assert len(rest) > 4
-
-    async def test_what_openais_api_knows_is_passed_on(self):
-        known = {
-            "temperature": 0.3,
-            "top_p": 0.9,
-            "n": 2,
-            "seed": 7,
-            "stop": ["x"],
-            "max_tokens": 9,
-            "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
-            "tool_choice": "auto",
-            "response_format": {"type": "json_object"},
-        }
-        with FakeUpstream() as server:
-            await ask(upstream_of(server), ASKED | known)
-        assert {key: server.seen[0].json.get(key) for key in known} == known
-
-    @pytest.mark.parametrize(
-        "name",
-        [
-            "api_base",
-            "base_url",
-            "api_key",
-            "custom_llm_provider",
-            "extra_body",
-            "extra_headers",
-            "headers",
-            "fallbacks",
-            "context_window_fallback_dict",
-            "model_list",
-            "deployment_id",
-            "client",
-            "organization",
-            "api_version",
-            "timeout",
-            "num_retries",
-            "mock_response",
-            "mock_tool_calls",
-            "prompt_id",
-            "prompt_variables",
-            "roles",
-            "initial_prompt_value",
-            "final_prompt_value",
-            "logger_fn",
-            "metadata",
-            "litellm_metadata",
-            "provider_specific_header",
-            "unknown",
-        ],
-    )
-    async def test_a_caller_reaches_no_argument_of_litellm(self, name: str):
-        """Neither another address, nor another key, nor messages that nobody has judged."""
-        unjudged = [{"role": "user", "content": "UNJUDGED"}]
-        with FakeUpstream("Fine.") as server, FakeUpstream("Evil.") as other:
-            values: dict[str, Any] = {
-                "api_base": other.url,
-                "base_url": other.url,
-                "api_key": "sk-" + "callers",
-                "custom_llm_provider": "anthropic",
-                "extra_body": {"messages": unjudged},
-                "extra_headers": {"Authorization": "Bearer callers"},
-                "headers": {"Authorization": "Bearer callers"},
-                "fallbacks": [{"model": "openai/x", "api_base": other.url, "messages": unjudged}],
-                "model_list": [
-                    {"model_name": "a", "litellm_params": {"model": "openai/x", "api_base": other.url}}
-                ],
-                "timeout": 0.000001,
-                "mock_response": "MOCKED",
-                "roles": {"user": {"pre_message": "UNJUDGED", "post_message": ""}},
-                "initial_prompt_value": "UNJUDGED",
-            }
-            messages = await ask(upstream_of(server), ASKED | {name: values.get(name, "UNJUDGED")})
-            plain = await ask(upstream_of(server), ASKED)
-        assert messages[0]["status"] == 200
-        assert json.loads(bodies(messages)) == json.loads(bodies(plain))
-        with_it, without = server.seen
-        assert with_it.json == without.json
-        stable = {k: v for k, v in without.headers.items() if not k.lower().startswith("x-stainless")}
-        assert {
-            k: v for k, v in with_it.headers.items() if not k.lower().startswith("x-stainless")
-        } == stable
-        assert other.seen == []
-
-    @pytest.mark.parametrize("provider", ["oobabooga/", "huggingface/", "openai/", ""])
-    async def test_a_model_that_is_an_address_is_refused_unless_it_is_configured(self, provider: str):
-        with FakeUpstream() as server, FakeUpstream("Evil.") as other:
-            start, body = await ask(upstream_of(server), ASKED | {"model": provider + other.url})
-            assert (start["status"], json.loads(body["body"])["error"]["param"]) == (400, "model")
-            assert (server.seen, other.seen) == ([], [])
-            app = upstream_of(server, model="openai/http://pinned")
-            await ask(app, ASKED | {"model": provider + other.url})
-        assert (len(server.seen), other.seen) == (1, [])
-
-    async def test_a_call_that_fails_goes_to_no_fallback_of_the_callers(self):
-        with FakeServer(Say(b"{}", 500)) as server, FakeUpstream("Evil.") as other:
-            fallback = {"model": "openai/x", "api_base": other.url}
-            messages = await ask(upstream_of(server), ASKED | {"fallbacks": [fallback], "num_retries": 9})
-        assert messages[0]["status"] == 500
-        assert (len(server.seen), other.seen) == (1, [])
-
-    async def test_configured_arguments_go_before_the_callers(self):
-        with FakeUpstream() as server:
-            app = upstream_of(server, temperature=0.1, model="openai/pinned")
-            await ask(app, ASKED | {"temperature": 2, "model": "openai/other"})
-        assert (server.seen[0].json["temperature"], server.seen[0].json["model"]) == (0.1, "pinned")
-
-    @pytest.mark.parametrize("status", [400, 401, 403, 404, 422, 429, 500, 503])
-    async def test_an_error_of_the_provider_keeps_its_status_and_tells_nothing(self, status: int):
-        raw = json.dumps({"error": {"message": f"about {TEXT} and {KEY}"}}).encode()
-        with FakeServer(Say(raw, status)) as server:
-            start, body = await ask(upstream_of(server), ASKED)
-        assert start["status"] in (status, 400 if status == 422 else status)
-        told = json.loads(body["body"])["error"]
-        assert told["code"] == "upstream_error"
-        assert TEXT not in body["body"].decode()
-        assert KEY not in body["body"].decode()
-        assert len(server.seen) == 1
-
-    async def test_a_bad_gateway_is_a_lost_upstream(self):
-        lost = pytest.raises(UpstreamLost, match="BadGatewayError")
-        with FakeServer(Say(b"{}", 502)) as server, lost as caught:
-            await ask(upstream_of(server), ASKED)
-        assert TEXT not in "".join(traceback.format_exception(caught.value))
-
-    async def test_an_upstream_that_is_not_there_is_an_error(self):
-        with FakeServer(Say(b"")) as server:
-            pass
-        start, _ = await ask(upstream_of(server), ASKED)
-        assert start["status"] >= 500
-
-    async def test_an_unknown_model_is_the_callers_fault(self):
-        with FakeUpstream() as server:
-            from guardrail.backends.litellm import LiteLLMUpstream
-
-            start, _ = await ask(LiteLLMUpstream("", "", {}), ASKED | {"model": "no-such-provider/x"})
-        assert start["status"] == 400
-        assert server.seen == []
-
-    async def test_a_stream_that_breaks_off_never_looks_whole(self):
-        say = Say(
-            headers={"content-type": "text/event-stream"}, chunks=[chunk({"content": "One "})], drop=True
-        )
-        got: list[Any] = []
-
-        async def keeping(scope: Any, receive: Any, send: Any) -> None:
-            async def noting(message: Any) -> None:
-                got.append(message)
-                await send(message)
-
-            await upstream_of(server)(scope, receive, noting)
-
-        with FakeServer(say) as server, pytest.raises(UpstreamLost, match="broke off"):
-            await ask(keeping, ASKED | {"stream": True})
-        assert b"[DONE]" not in bodies(got)
-        assert all(message.get("more_body", True) for message in got)
-
-    @pytest.mark.parametrize(
-        ("method", "path"),
-        [("GET", "/v1/models"), ("POST", "/v1/embeddings"), ("GET", "/v1/chat/completions"), ("HEAD", "/")],
-    )
-    async def test_any_other_route_is_not_found(self, method: str, path: str):
-        with FakeUpstream() as server:
-            start, body = await drive_asgi(upstream_of(server), path, b"", method=method)
-        assert start["status"] == 404
-        assert json.loads(body["body"])["error"]["code"] == "not_found"
-        assert server.seen == []
-
-    async def test_a_request_that_is_cancelled_is_cancelled_at_the_provider(self):
-        with FakeServer(Say(completion("late"), delay_s=60)) as server:
-            with anyio.move_on_after(0.5) as scope:
-                await ask(upstream_of(server), ASKED)
-            assert scope.cancelled_caught
-            with anyio.fail_after(BOUND_S):
-                while not server.seen[0].cancelled:  # noqa: ASYNC110 - the server runs in another thread
-                    await anyio.sleep(0.01)
-
-    async def test_nothing_is_printed_and_no_text_is_logged(
-        self, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-    ):
-        with FakeServer(Say(b"{}", 401)) as server, caplog.at_level("INFO"):
-            await ask(upstream_of(server), ASKED)
-        told = caplog.text + "".join(capfd.readouterr())
-        assert TEXT not in told
-        assert KEY not in told
-        assert "Give Feedback" not in told
 
 
 TOO_LONG = json.dumps(

@@ -83,9 +83,14 @@ loop, ended = LoopThread(), threading.Event()
 
 async def forever():
     caller = threading.main_thread().ident
+    before, same = None, 0  # it waits where it has stood for a while; just before, it may hold a lock
     try:
-        while sys._current_frames()[caller].f_code.co_name != "wait":
-            await asyncio.sleep(0)
+        while same < 20:
+            frame = sys._current_frames()[caller]
+            place = frame.f_code.co_name, frame.f_lasti
+            same = same + 1 if place == before and place[0] == "wait" else 0
+            before = place
+            await asyncio.sleep(0.005)
         signal.pthread_kill(caller, signal.SIGINT)
         await asyncio.Event().wait()
     finally:

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 __all__ = ["as_json", "put"]
 
 
+_EXTRA: Final = "provider_specific_fields"
+
+
 def as_json(value: Any) -> Any:
-    """A model of LiteLLM's as the JSON it is on the wire; what is JSON already stays."""
+    """A model of LiteLLM's, or a dict, as the JSON that it is on the wire.
+
+    ``provider_specific_fields`` that say nothing are left out: LiteLLM adds them to nearly every answer.
+    """
     if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json", exclude_none=True)
-    if isinstance(value, dict):
-        return {key: own for key, own in value.items() if key != "_hidden_params"}
-    return value
+        value = value.model_dump(mode="json", exclude_none=True)
+    return _spoken({key: own for key, own in value.items() if key != "_hidden_params"})
+
+
+def _spoken(value: Any) -> Any:
+    """The value without extra fields in which there is nothing."""
+    if isinstance(value, list):
+        return [_spoken(own) for own in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: _spoken(own)
+        for key, own in value.items()
+        if key != _EXTRA or any(extra is not None for extra in (own or {}).values())
+    }
 
 
 def put(target: Any, old: Any, new: Any) -> None:
