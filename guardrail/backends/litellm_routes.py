@@ -8,7 +8,7 @@ takes keys, addresses and headers, a list of other deployments (fallbacks, model
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import orjson
@@ -38,7 +38,6 @@ class LiteLLMRoute:
     fields: frozenset[str]
     stream: Callable[[Any], AsyncIterator[bytes]]
     required: tuple[str, ...] = ()
-    always: Mapping[str, Any] = field(default_factory=dict)
     error: _Error = openai_error
 
 
@@ -111,7 +110,6 @@ ROUTES: Final[Mapping[str, LiteLLMRoute]] = {
         _fields("dimensions encoding_format input model user"),
         chat_events,
         ("model", "input"),
-        {"max_retries": 0},  # which num_retries is not, for this function
     ),
     "/responses": LiteLLMRoute(
         litellm.aresponses,

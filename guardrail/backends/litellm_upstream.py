@@ -40,7 +40,7 @@ class LiteLLMUpstream:
             return
         body = await _json_body(receive)
         own = {name: value for name, value in body.items() if name in route.fields}
-        call = {**own, **route.always, **self._arguments}
+        call = {**own, **self._arguments}
         if (wrong := self._wrong(route, call)) is not None:
             await _reply(send, wrong)
             return

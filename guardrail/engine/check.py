@@ -16,6 +16,7 @@ from guardrail.core.addition import Addition, tightened
 from guardrail.core.conversation import Conversation, Subject, Turn
 from guardrail.core.coverage import Places
 from guardrail.core.decision import Decision, Finding, decide
+from guardrail.core.joined import joined, parted
 from guardrail.core.policy import Action, FailMode, Mode, Policy, Stage
 from guardrail.core.record import DecisionRecord, Held
 from guardrail.core.redaction import Redaction
@@ -236,10 +237,11 @@ class GuardrailEngine:
         policies = self._policies[subject.stage]
         findings: list[Finding] = []
         covered = coverage.count(subject, asked=bool(policies))
+        judged = joined(subject)
         if covered.read:
-            findings = await self._panel.findings(policies, subject)
-        return decide(
-            subject,
+            findings = await self._panel.findings(policies, judged)
+        decision = decide(
+            judged,
             findings,
             unjudged=unjudged,
             on_unreadable=self.on_unreadable,
@@ -247,6 +249,9 @@ class GuardrailEngine:
             decision_id=decision_id,
             coverage=covered,
         )
+        if decision.redactions and judged is not subject:
+            return replace(decision, redactions=parted(decision.redactions, judged, subject))
+        return decision
 
     def record(
         self,

@@ -42,7 +42,7 @@ def put(target: Any, old: Any, new: Any) -> None:
     for place in places:
         before = old[place] if isinstance(old, list) else old.get(place)
         after = new[place] if isinstance(new, list) else new.get(place)
-        if before == after:
+        if before == after and (isinstance(old, list) or (place in old) == (place in new)):
             continue
         if _alike(before, after):
             put(_get(target, place), before, after)

@@ -235,10 +235,14 @@ class TestChatAnswers:
         pieces: list[str] = []
         ends: list[Any] = []
         answer = client.chat.completions.create(model="chat", messages=PROMPT, stream=True, **by("plain"))
-        with pytest.raises(openai.APIError, match=re.escape(REFUSAL)):
+
+        def read() -> None:
             for chunk in answer:
-                pieces += [choice.delta.content or "" for choice in chunk.choices]
-                ends += [choice.finish_reason for choice in chunk.choices if choice.finish_reason]
+                pieces.extend(choice.delta.content or "" for choice in chunk.choices)
+                ends.extend(choice.finish_reason for choice in chunk.choices if choice.finish_reason)
+
+        with pytest.raises(openai.APIError, match=re.escape(REFUSAL)):
+            read()
         came = "".join(pieces)
         assert house.upstream.text.startswith(came)
         assert 0 < len(came) <= house.upstream.text.index("the blockword")

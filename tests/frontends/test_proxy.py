@@ -156,7 +156,11 @@ class TestThreeKindsOfPath:
 
     async def test_what_allow_names_is_passed_and_nothing_beside_it(self):
         proxy, guarded, upstream = proxy_of(["/v1/images/generations", "/v1/files/*"])
-        for method, path in (("POST", "/v1/images/generations"), ("DELETE", "/v1/files/a"), ("GET", "/v1/files/")):
+        for method, path in (
+            ("POST", "/v1/images/generations"),
+            ("DELETE", "/v1/files/a"),
+            ("GET", "/v1/files/"),
+        ):
             assert (await ask(proxy, path, method))[1]["body"] == b"upstream"
         passed = list(upstream.seen)
         images = ("/v1/images/generations/", "/v1/images/generationsx", "/v1/Images/generations")

@@ -17,19 +17,7 @@ from tests.wire import claudes, responses
 
 PARTS = ("Well. So blo", "ckme it is.")
 HEADERS = {"content-type": "text/event-stream"}
-BOTH = pytest.mark.parametrize(
-    "streaming",
-    [
-        pytest.param(
-            False,
-            marks=pytest.mark.xfail(
-                reason="in a body a line end is put between the blocks when they are judged"
-            ),
-        ),
-        True,
-    ],
-    ids=["body", "stream"],
-)
+BOTH = pytest.mark.parametrize("streaming", [False, True], ids=["body", "stream"])
 
 
 @BOTH
