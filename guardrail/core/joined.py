@@ -1,4 +1,4 @@
-"""Neighbouring texts of an answer, which clients show as one: judged as one, and redacted each in its place.
+"""Neighbouring texts of an answer, which clients show as one: judged as one, redacted each in its place.
 
 In a stream such texts share a channel; this is the same for an answer that comes as one body.
 """
@@ -65,7 +65,7 @@ def _shared_out(spans: Sequence[Span], group: Sequence[Segment]) -> Iterator[Red
 
 
 def _cut(span: Span, start: int, end: int) -> Span:
-    """The piece of a span in ``start:end``, counted from there; only the last one may show the span's end."""
+    """The piece of a span in ``start:end``, counted from there; only its last one may show an end."""
     strategy = span.strategy
     if span.end > end and strategy is Strategy.MASK:
         strategy = Strategy.REPLACE

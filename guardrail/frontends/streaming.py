@@ -19,8 +19,6 @@ status 200, whatever the check decides |
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import Final
 
 import anyio
@@ -36,6 +34,7 @@ from guardrail.engine.history import Chat, failed
 from guardrail.engine.outbox import Ready
 from guardrail.engine.streams import StreamedAnswer
 from guardrail.frontends.asgi import Message, Send, kept_headers, send_reply
+from guardrail.frontends.keep_alive import KeepAlive
 from guardrail.wire import azure
 from guardrail.wire.dialect import Delta, Dialect, GuardedRequest, StreamEvent
 from guardrail.wire.refusals import Refusing
@@ -93,10 +92,7 @@ class StreamResponder:
             self._stream.split,
             structured=request.structured,
         )
-        self._keep_alive_s = keep_alive_s
-        self._wrote = time.monotonic()
-        self._speaking: asyncio.Task[None] | None = None
-        self._look_again(keep_alive_s)
+        self._keep_alive = KeepAlive(keep_alive_s, self._is_held, self._say_that_it_is_held)
         self._waiting: list[bytes] = []  # events before the first text
         self._spoke: set[int] = set()  # choices whose text has left
         self._delivered = Delivered() if chat.remembers else None
@@ -147,9 +143,7 @@ class StreamResponder:
 
     def record(self) -> None:
         """Record the stream's decision, whole or cut; a stream that was lost unjudged has none."""
-        self._timer.cancel()
-        if self._speaking is not None:
-            self._speaking.cancel()
+        self._keep_alive.stop()
         answer = self._answer
         if self._lost and not answer.checks:
             return
@@ -264,22 +258,8 @@ class StreamResponder:
         await send_reply(self._send, reply, decision_headers(self._before, decision))
         self._stop()
 
-    def _look_again(self, in_s: float) -> None:
-        # A timer costs a stream next to nothing; a task that sleeps would be a tenth of all it costs.
-        self._timer = asyncio.get_running_loop().call_later(in_s, self._look)
-
-    def _look(self) -> None:
-        """Speak up while text is held: clients and proxies give up on a connection that is silent.
-
-        WHATWG's server-sent events advise a comment every 15 seconds or so.
-        """
-        silent = time.monotonic() - self._wrote
-        if silent >= self._keep_alive_s:
-            silent = 0.0
-            if self._frames.keep_alive and not self._answer.idle:
-                # A bare task, for a timer has no other; ended with the timer.
-                self._speaking = asyncio.create_task(self._say_that_it_is_held())  # noqa: TID251
-        self._look_again(self._keep_alive_s - silent)
+    def _is_held(self) -> bool:
+        return bool(self._frames.keep_alive) and not self._answer.idle
 
     async def _say_that_it_is_held(self) -> None:
         async with self._lock:
@@ -287,7 +267,7 @@ class StreamResponder:
                 await self._write(self._frames.keep_alive)
 
     async def _write(self, data: bytes, *, last: bool = False) -> None:
-        self._wrote = time.monotonic()
+        self._keep_alive.wrote()
         if last:
             self._ended = True
         if self._waiting:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -394,3 +395,29 @@ class TestOtherRoutes:
         headers = {"authorization": f"Bearer {KEY}"}
         httpx.post(house.root + "/v1/moderations", json=body, headers=headers, timeout=30)
         assert [one["input"] for one in house.forwarded] == ["a blockword"]
+
+
+def test_the_example_is_what_the_page_shows_and_litellm_takes_it():
+    root = Path(__file__).parents[2]
+    example = yaml.safe_load((root / "examples" / "litellm_config.yaml").read_text())["guardrails"]
+    page = (root / "docs" / "ways-in.md").read_text()
+    shown = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    assert {"guardrails": example} in shown
+    started = (
+        "import sys, yaml\n"
+        "from litellm.proxy.guardrails.init_guardrails import init_guardrails_v2\n"
+        "import litellm\n"
+        "init_guardrails_v2(yaml.safe_load(open(sys.argv[1]))['guardrails'], sys.argv[1])\n"
+        "print([type(own).__name__ for own in litellm.callbacks if hasattr(own, 'guardrail_name')])\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", started, "examples/litellm_config.yaml"],
+        env={**ENVIRONMENT, "GUARDRAIL_CLASSIFIER": "embedded"},
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "No module named" in told.stderr and told.returncode:
+        pytest.skip(f"LiteLLM's proxy cannot be imported: {told.stderr.strip().splitlines()[-1]}")
+    assert told.stdout.strip().endswith("['GuardrailForLiteLLM']"), told.stderr
