@@ -22,7 +22,18 @@ import openai
 import pytest
 import yaml
 
-from tests.e2e.conftest import MARK, REFUSAL, Process, Proxies, Proxy, free_port, start_process, until
+from guardrail.config.sections import UpstreamConfig
+from tests.e2e.conftest import (
+    MARK,
+    REFUSAL,
+    Process,
+    Proxies,
+    Proxy,
+    WordJudge,
+    free_port,
+    start_process,
+    until,
+)
 from tests.e2e.test_completions import said, streamed
 from tests.e2e.test_messages import says, spoken
 from tests.e2e.test_responses import saying
@@ -55,6 +66,10 @@ class House:
     litellm: Process
     guards: dict[str, Proxy]
     upstream: FakeUpstream
+
+    @property
+    def judge(self) -> WordJudge:
+        return self.guards["plain"].judge
 
     @property
     def root(self) -> str:
@@ -150,6 +165,18 @@ class TestChatPrompts:
     ):
         assert chat(client, PROMPT, **fields).rstrip() == house.upstream.text
         assert [body["messages"] for body in house.forwarded] == [PROMPT]
+
+    @BOTH
+    def test_each_is_judged_once_and_its_answer_too(
+        self, house: House, client: openai.OpenAI, fields: dict[str, Any]
+    ):
+        house.judge.seen.clear()
+        words = f"a calm prompt {len(fields)}"
+        house.upstream.text = "A short answer."
+        chat(client, asked(words), **fields)
+        judged = [text.strip() for text in house.judge.judged]
+        assert [text for text in judged if words in text] == [words]
+        assert [text for text in judged if "short" in text] == ["A short answer."]
 
     @BOTH
     def test_a_blocked_one_is_refused_and_not_forwarded(
@@ -403,6 +430,8 @@ def test_the_example_is_what_the_page_shows_and_litellm_takes_it():
     page = (root / "docs" / "ways-in.md").read_text()
     shown = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
     assert {"guardrails": example} in shown
+    [upstream] = [block["upstream"] for block in shown if "upstream" in block]
+    assert UpstreamConfig.model_validate(upstream).kind == "litellm"
     started = (
         "import sys, yaml\n"
         "from litellm.proxy.guardrails.init_guardrails import init_guardrails_v2\n"
