@@ -27,7 +27,7 @@ class HeldStream(Generic[E, P]):
     """One streamed answer with one choice, of index 0; to be closed, in the loop in which it was pushed.
 
     Checks run between the calls; what they free leaves with the next one. A block raises
-    ``PolicyViolation`` from the call after what may leave before it.
+    ``PolicyViolation`` from the call after what may leave before it. ``structured``: its text is JSON.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class HeldStream(Generic[E, P]):
         *,
         decision_id: str,
         dialect: str,
+        structured: bool = False,
     ) -> None:
         self._engine = engine
         self._conversation = conversation
@@ -46,6 +47,7 @@ class HeldStream(Generic[E, P]):
         self._vault = vault
         self._id = decision_id
         self._dialect = dialect
+        self._structured = structured
         self._answer: StreamedAnswer[E, P] | None = None
         self._task: asyncio.Task[None] | None = None
         self._begun = anyio.Event()
@@ -128,7 +130,14 @@ class HeldStream(Generic[E, P]):
     async def _hold(self) -> None:
         async with anyio.create_task_group() as group:
             self._answer = StreamedAnswer(
-                self._engine, self._conversation, self._rules, self._vault, group, self._id, self._take
+                self._engine,
+                self._conversation,
+                self._rules,
+                self._vault,
+                group,
+                self._id,
+                self._take,
+                structured=self._structured,
             )
             self._begun.set()
             await self._over.wait()

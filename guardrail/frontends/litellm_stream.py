@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any, NamedTuple
 
-import anyio
 import orjson
 
 from guardrail.core.decision import Decision
@@ -14,7 +13,6 @@ from guardrail.core.release import StreamRules
 from guardrail.engine.check import GuardrailEngine
 from guardrail.engine.history import Chat, failed
 from guardrail.engine.outbox import Ready
-from guardrail.engine.streams import StreamedAnswer
 from guardrail.frontends.held_stream import HeldStream
 from guardrail.wire import sse
 from guardrail.wire.dialect import Delta, EventStream, StreamEvent
@@ -48,11 +46,16 @@ class HeldAnswer(HeldStream[Held, Delta]):
         dialect: str,
     ) -> None:
         super().__init__(
-            engine, chat.forwarded, rules, chat.vault, decision_id=decision_id, dialect=dialect
+            engine,
+            chat.forwarded,
+            rules,
+            chat.vault,
+            decision_id=decision_id,
+            dialect=dialect,
+            structured=structured,
         )
         self._chat = chat
         self._stream = stream
-        self._structured = structured
         self._decoder = sse.SseDecoder()
         self._delivered = Delivered()
         self._choices: set[int] = set()
@@ -135,22 +138,6 @@ class HeldAnswer(HeldStream[Held, Delta]):
             [new] = sse.SseDecoder().feed(raw)
             put(held.chunk, orjson.loads(event.data or b"{}"), orjson.loads(new.data or b"{}"))
         self._waiting.append(held.chunk)
-
-    async def _hold(self) -> None:
-        async with anyio.create_task_group() as group:
-            self._answer = StreamedAnswer(
-                self._engine,
-                self._conversation,
-                self._rules,
-                self._vault,
-                group,
-                self._id,
-                self._take,
-                structured=self._structured,
-            )
-            self._begun.set()
-            await self._over.wait()
-            group.cancel_scope.cancel()
 
 
 async def held_chunks(
