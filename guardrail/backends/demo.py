@@ -12,7 +12,7 @@ import anyio
 import orjson
 
 from guardrail.wire import sse
-from guardrail.wire.replies import EVENT_STREAM, JSON
+from guardrail.wire.replies import EVENT_STREAM, JSON, error_body
 
 __all__ = ["DemoModel"]
 
@@ -45,6 +45,7 @@ _SCRIPT: Final = (
     ),
 )
 _PLACEHOLDER: Final = re.compile(r"\[([A-Z0-9]+)_[A-Z0-9]{8}\]")
+_CHATS_ONLY: Final = "the demo model answers chat completions only"
 _DEFAULT: Final = (
     "This is the demo model. It has a handful of prepared answers; this one is for everything else. "
     "Your message came through the guard, and so did these words."
@@ -59,6 +60,9 @@ class DemoModel:
         if scope["method"] == "GET":
             listed = {"object": "list", "data": [{"id": MODEL, "object": "model"}]}
             await _respond(send, 200, orjson.dumps(listed))
+            return
+        if not scope["path"].endswith("/chat/completions"):
+            await _respond(send, 404, error_body("not_found", _CHATS_ONLY, type_="invalid_request_error"))
             return
         message = await receive()
         body = orjson.loads(message["body"])

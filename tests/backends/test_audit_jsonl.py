@@ -92,6 +92,7 @@ class TestContent:
             "checks": 1,
             "findings": [judged],
             "unjudged": [],
+            "coverage": None,
         }
         assert (second["degraded"], second["unjudged"]) == (True, ["$.x"])
         assert second["findings"][1] == {

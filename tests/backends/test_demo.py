@@ -76,6 +76,12 @@ async def test_a_stream_says_the_same_word_by_word_and_ends_properly(monkeypatch
     assert json.loads(events[0].data or b"")["choices"][0]["delta"]["role"] == "assistant"
 
 
+async def test_other_routes_are_not_there():
+    start, body = await drive_asgi(DemoModel(), "/v1/responses", b'{"input": "Hello"}')
+    assert start["status"] == 404
+    assert json.loads(body["body"])["error"]["message"] == "the demo model answers chat completions only"
+
+
 async def test_it_lists_itself():
     start, body = await drive_asgi(DemoModel(), "/v1/models", method="GET")
     assert start["status"] == 200

@@ -95,7 +95,7 @@ class TestProcess:
             answer = post(connection, "a forbidden thing", stream=True)
             assert answer.headers["x-guardrail-decision"] == "block"
             assert answer.read().endswith(b"data: [DONE]\n\n")
-            connection.request("POST", "/v1/responses", b"{}")
+            connection.request("POST", "/v1/images/generations", b"{}")
             refused = connection.getresponse()
             assert (refused.status, json.loads(refused.read())["error"]["code"]) == (403, "unguarded_path")
 
