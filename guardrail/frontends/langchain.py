@@ -86,20 +86,11 @@ class _Guard(Runnable[Any, Any]):
 
     def close(self) -> None:
         """Close connections, files and the guard's thread."""
-        try:
-            if self._on_close is not None:
-                self._loop.call(self._on_close)
-        finally:
-            self._loop.close()
+        self._loop.close(self._on_close)
 
     async def aclose(self) -> None:
         """``close``, and the connections that asynchronous calls have opened in the running loop."""
-        try:
-            if self._on_close is not None:
-                await self._on_close()
-        finally:
-            if self._loop.running:
-                self.close()
+        await self._loop.aclose(self._on_close)
 
 
 class PromptFilter(_Guard):

@@ -100,20 +100,11 @@ class GuardrailAgentMiddleware(AgentMiddleware[Any, Any, Any]):
 
     def close(self) -> None:
         """Close connections, files and the thread of the synchronous calls."""
-        try:
-            if self._on_close is not None:
-                self._loop.call(self._on_close)
-        finally:
-            self._loop.close()
+        self._loop.close(self._on_close)
 
     async def aclose(self) -> None:
         """``close``, and the connections that asynchronous calls have opened in the running loop."""
-        try:
-            if self._on_close is not None:
-                await self._on_close()
-        finally:
-            if self._loop.running:
-                self.close()
+        await self._loop.aclose(self._on_close)
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]

@@ -13,6 +13,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 __all__ = ["LoopThread"]
 
 R = TypeVar("R")
+Close = Callable[[], Awaitable[None]]
 
 
 class LoopThread:
@@ -36,16 +37,32 @@ class LoopThread:
         with self._starting:
             if self._portal is None:
                 self._portal = self._thread.enter_context(start_blocking_portal())
-                atexit.register(self.close)  # later it would wait for a thread that runs no more
+                atexit.register(self._end)  # later it would wait for a thread that runs no more
             future = self._portal.start_task_soon(function)
         try:
             return future.result()
         finally:
             future.cancel()  # does nothing to one that is done
 
-    def close(self) -> None:
-        """End the loop and its thread, once what runs there is over."""
-        atexit.unregister(self.close)
+    def close(self, last: Close | None = None) -> None:
+        """End the loop and its thread, once what runs there is over; ``last`` is run there before."""
+        try:
+            if last is not None:
+                self.call(last)
+        finally:
+            self._end()
+
+    async def aclose(self, last: Close | None = None) -> None:
+        """``close``, with ``last`` run in the caller's loop, for what was opened there."""
+        try:
+            if last is not None:
+                await last()
+        finally:
+            if self.running:
+                self.close(last)
+
+    def _end(self) -> None:
+        atexit.unregister(self._end)
         with self._starting:
             self._portal = None
             self._thread.close()
