@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from guardrail.errors import ConfigError, PolicyError
 from guardrail.frontends.asgi import ASGIApp, Message
 from guardrail.testing import drive_asgi
 from tests.fakes import FakeJudge, FakeServer, FakeUpstream, Say, verdict
+from tests.threads import threads
 
 pytestmark = pytest.mark.anyio
 
@@ -377,7 +377,7 @@ class TestProxy:
         assert (await post(off, path="/metrics", method="GET"))[0]["status"] == 403
 
     async def test_its_end_writes_the_audit_and_closes_everything(self, write: Write, tmp_path: Path):
-        before = set(threading.enumerate())
+        before = threads()
         sinks = [
             {"kind": "jsonl", "path": "a.jsonl", "content": "full"},
             {"kind": "jsonl", "path": "b.jsonl", "content": "none"},
@@ -391,7 +391,7 @@ class TestProxy:
             app = proxy_from(write(**keys))
             sent = await post(app, "Hello there")
             await stop(app)
-        assert {t for t in threading.enumerate() if t.name == "guardrail-audit"} <= before
+        assert {t for t in threads() if t.name == "guardrail-audit"} <= before
         full, none = [
             [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
             for name in ("a.jsonl", "b.jsonl")

@@ -24,6 +24,7 @@ from guardrail.engine.fail_rules import FailRules
 from guardrail.errors import ClassifierUnavailable, ConfigError, UnreadableRequest
 from guardrail.testing import MemorySink, ScriptedClassifier
 from tests.fakes import FakeJudge, verdict
+from tests.threads import threads
 
 MAIL = "kim@example.com"
 HOUSE = Policy(
@@ -50,10 +51,6 @@ Make = Callable[..., Any]
 def engine(*sinks: MemorySink, classifier: Any = None, **options: Any) -> GuardrailEngine:
     policies = {stage: [HOUSE] for stage in Stage}
     return GuardrailEngine(policies, classifier or ScriptedClassifier(RULES), sinks=sinks, **options)
-
-
-def threads() -> set[threading.Thread]:
-    return {thread for thread in threading.enumerate() if thread.is_alive()}
 
 
 @pytest.fixture(params=FILTERS, ids=["prompt", "completion"])

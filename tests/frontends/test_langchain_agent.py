@@ -25,7 +25,8 @@ from guardrail.frontends.langchain_agent import GuardrailAgentMiddleware
 from guardrail.testing import MemorySink, ScriptedClassifier
 from tests.e2e.conftest import write_policies
 from tests.fakes import DONE, FakeUpstream, Say, chunk, completion
-from tests.frontends.test_filters import MAIL, RULES, engine, threads
+from tests.frontends.test_filters import MAIL, RULES, engine
+from tests.threads import threads
 
 MARK = "[REDACTED:HIDE]"
 REFUSAL = "I can't help with that."

@@ -13,15 +13,16 @@ from functools import partial
 import pytest
 
 from guardrail.frontends.loop_thread import LoopThread
+from tests.threads import threads
 
 
 @pytest.fixture
 def loop() -> Iterator[LoopThread]:
-    before = set(threading.enumerate())
+    before = threads()
     own = LoopThread()
     yield own
     own.close()
-    assert set(threading.enumerate()) <= before
+    assert threads() <= before
 
 
 async def thread_id() -> int:
@@ -78,6 +79,7 @@ def test_a_call_after_the_end_begins_anew(loop: LoopThread):
 _INTERRUPTED = """
 import asyncio, signal, sys, threading
 from guardrail.frontends.loop_thread import LoopThread
+from tests.threads import threads
 
 loop, ended = LoopThread(), threading.Event()
 

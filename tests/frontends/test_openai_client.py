@@ -31,7 +31,8 @@ from guardrail.wire.refusals import Refusals
 from guardrail.wire.replies import Refusal
 from tests.e2e.conftest import write_policies
 from tests.fakes import DONE, chunk, completion
-from tests.frontends.test_filters import MAIL, engine, threads, user
+from tests.frontends.test_filters import MAIL, engine, user
+from tests.threads import threads
 
 BASE = "https://upstream.example/api/v1"
 CHAT = f"{BASE}/chat/completions"
