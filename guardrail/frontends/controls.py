@@ -31,8 +31,10 @@ def heeded(
         message = f"{controls.ADD} names an unknown policy"
         raise UnreadableRequest(message, param=controls.ADD) from None
     added = (*request.added_policies, *asked.added)
-    annotated = asked.annotated and azure.annotates(dialect)
-    return engine, replace(request, added_policies=added, annotated=annotated)
+    annotations = request.annotations
+    if asked.annotated and azure.annotates(dialect):
+        annotations = (*annotations, azure.Annotations())
+    return engine, replace(request, added_policies=added, annotations=annotations)
 
 
 def forwarded_headers(headers: Iterable[Header], size: int) -> list[Header]:

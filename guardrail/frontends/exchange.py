@@ -32,7 +32,6 @@ from guardrail.frontends.controls import forwarded_headers, heeded
 from guardrail.frontends.streaming import StreamResponder
 from guardrail.frontends.unary import UnaryResponder
 from guardrail.frontends.verbatim import Verbatim
-from guardrail.wire import azure
 from guardrail.wire.dialect import Dialect, GuardedRequest
 from guardrail.wire.refusals import Refusals
 from guardrail.wire.replies import (
@@ -209,8 +208,8 @@ class Exchange:
             return
         refusal = self._refusing.of(decision)
         reply = self._dialect.refuse(request, decision, refusal)
-        if request.annotated:
-            reply = azure.annotated_reply(reply, decision)
+        for form in request.annotations:
+            reply = form.reply(reply, decision)
         if refusal.style == "completion":
             await chat.answered(Turn("assistant", (Segment(refusal.message, (), request.refused_as),)))
         await send_reply(self._send, reply, decision_headers(decision))

@@ -35,7 +35,6 @@ from guardrail.engine.outbox import Ready
 from guardrail.engine.streams import StreamedAnswer
 from guardrail.frontends.asgi import Message, Send, kept_headers, send_reply
 from guardrail.frontends.keep_alive import KeepAlive
-from guardrail.wire import azure
 from guardrail.wire.dialect import Delta, Dialect, GuardedRequest, StreamEvent
 from guardrail.wire.refusals import Refusing
 from guardrail.wire.replies import BAD_UPSTREAM, UNAVAILABLE, Header, decision_headers
@@ -77,9 +76,9 @@ class StreamResponder:
         self._group = group
         self._frames = request.frames()
         self._stream = dialect.stream(request)
-        if request.annotated:
+        for form in request.annotations:
             found = lambda choice: self._answer.decision_of(choice)  # noqa: E731 - it is made below
-            self._stream = azure.AnnotatedStream(self._stream, before, found)
+            self._stream = form.stream(self._stream, before, found, request.choices)
         self._lock = anyio.Lock(fast_acquire=True)
         self._answer: StreamedAnswer[StreamEvent, Delta] = StreamedAnswer(
             engine,
@@ -250,8 +249,8 @@ class StreamResponder:
         else:
             refusal = self._refusing.of(decision)
             reply = self._dialect.refuse(self._request, decision, refusal)
-            if self._request.annotated:
-                reply = azure.annotated_reply(reply, self._before, decision)
+            for form in self._request.annotations:
+                reply = form.reply(reply, self._before, decision)
             if self._delivered is not None and self._says_words:
                 self._delivered.add(0, *self._refused_in, refusal.message, whole=False)
                 await self._remember()

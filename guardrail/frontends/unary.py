@@ -16,7 +16,6 @@ from guardrail.engine.check import GuardrailEngine
 from guardrail.engine.history import Chat, failed
 from guardrail.errors import UnreadableResponse
 from guardrail.frontends.asgi import Message, Send, header, kept_headers, send_reply
-from guardrail.wire import azure
 from guardrail.wire.dialect import Choice, Dialect, GuardedRequest
 from guardrail.wire.refusals import Refusing
 from guardrail.wire.replies import (
@@ -99,9 +98,10 @@ class UnaryResponder:
             body = self._dialect.edit(body, texts)
         if blocked:
             body = self._dialect.refuse_choices(body, blocked, structured=self._request.structured)
-        if self._request.annotated:
+        if self._request.annotations:
             found = {c.position: d for c, d in zip(choices, decisions, strict=True)}
-            body = azure.annotated_body(body, self._before, found)
+            for form in self._request.annotations:
+                body = form.body(body, self._before, found.get)
         if self._chat.remembers:  # before it leaves: the client's next turn may come at once
             for choice, decision in zip(choices, decisions, strict=True):
                 await self._remember(choice, decision, texts)

@@ -9,19 +9,18 @@ itself in ``content_filter_results``. What an upstream has put there already sta
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import orjson
 
-from guardrail.core.conversation import Address
 from guardrail.core.decision import Decision, Failure
 from guardrail.wire import sse
-from guardrail.wire.dialect import Delta, Dialect, EventStream, StreamEvent
-from guardrail.wire.replies import EVENT_STREAM, Refusal, Reply, filter_results
+from guardrail.wire.annotated import AnnotatedStream, AnswerAnnotation, chunk_in, chunk_like, events_in
+from guardrail.wire.dialect import DecisionOf, Dialect, EventStream
+from guardrail.wire.replies import filter_results
 
-__all__ = ["AnnotatedStream", "annotated_body", "annotated_reply", "annotates"]
+__all__ = ["Annotations", "annotates"]
 
 _Json = dict[str, Any]
 _PROMPT: Final = "prompt_filter_results"
@@ -33,109 +32,67 @@ def annotates(dialect: Dialect) -> bool:
     return dialect.name == "chat.completions"
 
 
-def annotated_body(raw: bytes, before: Decision, answers: Mapping[int, Decision]) -> bytes:
-    """The body with what was decided; ``answers`` are about the choices at these positions."""
-    body = orjson.loads(raw)
-    _tell_prompt(body, before)
-    for position, choice in enumerate(body["choices"]):
-        _tell_choice(choice, answers.get(position))
-    return orjson.dumps(body)
+class Annotations(AnswerAnnotation):
+    """Azure's form."""
+
+    def body(self, raw: bytes, before: Decision, found: DecisionOf) -> bytes:
+        """The body with what was decided about the prompt and the choice at each position."""
+        body = orjson.loads(raw)
+        _tell_prompt(body, before)
+        for position, choice in enumerate(body["choices"]):
+            _tell_choice(choice, found(position))
+        return orjson.dumps(body)
+
+    def events(self, events: Sequence[sse.Event], before: Decision, answer: Decision | None) -> bytes:
+        """The events, behind a chunk that tells of the prompt."""
+        told = [_finished(event, lambda _: answer) for event in events]
+        return b"".join([_first(chunk_in(events[0]) or {}, before), *told])
+
+    def stream(self, stream: EventStream, before: Decision, found: DecisionOf, choices: int) -> EventStream:
+        """The stream; its first event tells of the prompt, and those that end a choice of that."""
+        return _Stream(stream, before, found, choices)
 
 
-def annotated_reply(reply: Reply, before: Decision, answer: Decision | None = None) -> Reply:
-    """The refusal with what was decided; one that is an error says it already."""
-    if reply.status != 200:
-        return reply
-    if EVENT_STREAM not in reply.headers:
-        choices = orjson.loads(reply.body)["choices"]
-        answers = dict.fromkeys(range(len(choices)), answer) if answer else {}
-        return Reply(reply.status, annotated_body(reply.body, before, answers), reply.headers)
-    events = sse.SseDecoder().feed(reply.body)
-    told = b"".join([_finished(event, lambda _: answer) for event in events])
-    return Reply(reply.status, _first(events[0], before) + told, reply.headers)
+class _Stream(AnnotatedStream):
+    _begun = False
 
-
-class AnnotatedStream:
-    """A stream of chat completions that tells what was decided.
-
-    ``found`` is asked for the decision about a choice when that has ended.
-    """
-
-    def __init__(self, stream: EventStream, before: Decision, found: Callable[[int], Decision]) -> None:
-        self._stream = stream
-        self._before = before
-        self._found = found
-        self._begun = False
-        self.read: Callable[[Sequence[sse.Event]], Iterator[StreamEvent]] = stream.read
-        self.split: Callable[[StreamEvent], Sequence[tuple[StreamEvent, Delta]]] = stream.split
-        self.end: Callable[[], bytes] = stream.end
-        self.error: Callable[[str, str], bytes] = stream.error
-
-    def write(self, read: StreamEvent, texts: Mapping[Address, str], dropped: Sequence[int]) -> bytes:
-        """As the stream does; what was decided is in the first event and in those that end a choice."""
-        raw = self._stream.write(read, texts, dropped)
-        if read.finished:
-            raw = self._ended(raw)
-        return self._led(raw)
-
-    def halt(self, choice: int, decision: Decision, refusal: Refusal, *, spoke: bool) -> bytes:
-        """As the stream does, with what was decided."""
-        return self._led(self._ended(self._stream.halt(choice, decision, refusal, spoke=spoke)))
-
-    def _ended(self, raw: bytes) -> bytes:
-        return b"".join([_finished(event, self._found) for event in _events(raw)])
+    def _tell(self, raw: bytes, finished: Sequence[int]) -> bytes:
+        if finished:
+            raw = b"".join([_finished(event, self._found) for event in events_in(raw)])
+        return raw if self._begun else self._led(raw)
 
     def _led(self, raw: bytes) -> bytes:
-        """The events, behind what is told of the prompt where they are the first."""
-        if self._begun:
-            return raw
-        events = _events(raw)
-        first = next((place for place, event in enumerate(events) if _chunk(event) is not None), None)
-        if first is None:
-            return raw
-        self._begun = True
-        chunk = _chunk(events[first]) or {}
-        if _PROMPT in chunk:  # the upstream is Azure
-            _tell_prompt(chunk, self._before)
-            told = sse.replace(events[first].raw, orjson.dumps(chunk))
-        else:
-            told = _first(events[first], self._before) + events[first].raw
-        pieces = [event.raw for event in events]
-        return b"".join([*pieces[:first], told, *pieces[first + 1 :]])
+        """The events, behind what is told of the prompt where a chunk is among them."""
+        events = events_in(raw)
+        for place, event in enumerate(events):
+            chunk = chunk_in(event)
+            if chunk is None:
+                continue
+            self._begun = True
+            if _PROMPT in chunk:  # the upstream is Azure
+                _tell_prompt(chunk, self._before)
+                led = sse.replace(event.raw, orjson.dumps(chunk))
+            else:
+                led = _first(chunk, self._before) + event.raw
+            pieces = [event.raw for event in events]
+            return b"".join([*pieces[:place], led, *pieces[place + 1 :]])
+        return raw
 
 
-def _events(raw: bytes) -> list[sse.Event]:
-    decoder = sse.SseDecoder()
-    events = decoder.feed(raw)
-    rest = decoder.flush()
-    return events if rest is None else [*events, rest]
-
-
-def _chunk(event: sse.Event) -> _Json | None:
-    """The chunk in an event; None for a comment, ``[DONE]`` and an error."""
-    if event.data is None or event.data.strip() == b"[DONE]":
-        return None
-    chunk: _Json = orjson.loads(event.data)
-    return chunk if "choices" in chunk else None
-
-
-def _finished(event: sse.Event, found: Callable[[int], Decision | None]) -> bytes:
+def _finished(event: sse.Event, found: DecisionOf) -> bytes:
     """The event, in which choices that end tell of themselves."""
-    chunk = _chunk(event)
+    chunk = chunk_in(event)
     ending = [c for c in (chunk or {}).get("choices") or () if c.get("finish_reason")]
     for choice in ending:
         _tell_choice(choice, found(choice.get("index", 0)))
     return sse.replace(event.raw, orjson.dumps(chunk)) if ending else event.raw
 
 
-def _first(event: sse.Event, before: Decision) -> bytes:
-    """A chunk about the prompt, in the identity of the chunk in ``event``."""
-    chunk = {"id": "", "object": "chat.completion.chunk", "created": int(time.time()), "model": ""}
-    known = _chunk(event) or {}
-    chunk |= {key: known[key] for key in chunk if key in known}
-    told: _Json = {**chunk, "choices": []}
+def _first(known: _Json, before: Decision) -> bytes:
+    """A chunk about the prompt, in the identity of a known one."""
+    told: _Json = {}
     _tell_prompt(told, before)
-    return sse.encode(orjson.dumps(told))
+    return chunk_like(known, told)
 
 
 def _tell_prompt(body: _Json, before: Decision) -> None:

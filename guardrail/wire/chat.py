@@ -26,6 +26,7 @@ from guardrail.wire.chat_messages import (
 from guardrail.wire.chat_refusals import refused_choice, refused_request
 from guardrail.wire.chat_stream import ChatStream
 from guardrail.wire.dialect import Choice, GuardedRequest
+from guardrail.wire.inline_moderation import ChatModeration, take_moderation
 from guardrail.wire.openai_body import (
     GENERATING_FIELDS,
     is_structured,
@@ -45,6 +46,7 @@ __all__ = ["ChatDialect"]
 # Beside those of every request, fields that hold no text for the model. All others are judged, or named.
 _SILENT_FIELDS: Final = GENERATING_FIELDS | {
     "messages",
+    "moderation",
     "prediction",
     "max_completion_tokens",
     "modalities",
@@ -70,6 +72,7 @@ class ChatDialect:
         if not isinstance(messages, list):
             raise UnreadableRequest("messages is missing or not a list", param="messages")
         raw, added = take_policies(raw, body)
+        raw, annotations = take_moderation(raw, body, ChatModeration())
         return GuardedRequest(
             raw=raw,
             conversation=_whole(body, read_messages(messages)),
@@ -78,6 +81,7 @@ class ChatDialect:
             choices=read_n(body),
             include_usage=read_usage(body),
             added_policies=added,
+            annotations=annotations,
             structured=is_structured(body),
             refused_as=Kind.REFUSAL if is_structured(body) else Kind.TEXT,
         )

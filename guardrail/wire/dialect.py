@@ -14,8 +14,10 @@ from guardrail.wire.replies import Refusal, Reply
 from guardrail.wire.sse import Event
 
 __all__ = [
+    "Annotation",
     "AnswerForm",
     "Choice",
+    "DecisionOf",
     "Delta",
     "Dialect",
     "EventStream",
@@ -26,6 +28,9 @@ __all__ = [
 
 AnswerForm = Literal["body", "stream", "nothing"]
 """How an answer is read. ``nothing``: it is passed on as it comes, unjudged."""
+
+DecisionOf = Callable[[int], Decision | None]
+"""The decision about one choice of an answer; None where it was not judged."""
 
 
 def by_type(content_type: bytes) -> AnswerForm:
@@ -39,7 +44,7 @@ class GuardedRequest:
 
     ``structured``: the answer's text will be parsed, so a refusal must not stand in its place.
     ``refused_as``: what the words of a refusal are in the answer.
-    ``annotated``: the answer is to tell what was decided, as in ``guardrail.wire.azure``.
+    ``annotations``: the forms in which the answer is to tell what was decided.
     ``reads``: how an answer with this ``content-type`` is read. ``frames``: made anew for each streamed
     answer, cuts it into events.
     """
@@ -53,7 +58,7 @@ class GuardedRequest:
     added_policies: tuple[str | Addition, ...] = ()
     structured: bool = False
     refused_as: Kind = Kind.TEXT
-    annotated: bool = False
+    annotations: tuple[Annotation, ...] = ()
     reads: Callable[[bytes], AnswerForm] = by_type
     frames: Callable[[], Frames] = SseFrames
 
@@ -131,6 +136,22 @@ class EventStream(Protocol):
 
         Empty where the form of the stream has no way to say so: the answer then has no proper end.
         """
+        ...
+
+
+class Annotation(Protocol):
+    """A form in which an answer tells what was decided."""
+
+    def body(self, raw: bytes, before: Decision, found: DecisionOf) -> bytes:
+        """The body, annotated; ``found`` is asked about the choice at a position."""
+        ...
+
+    def reply(self, reply: Reply, before: Decision, answer: Decision | None = None) -> Reply:
+        """A refusal, annotated; one that is an error stays as it is."""
+        ...
+
+    def stream(self, stream: EventStream, before: Decision, found: DecisionOf, choices: int) -> EventStream:
+        """The stream, annotated; ``found`` is asked about a choice when that has ended."""
         ...
 
 

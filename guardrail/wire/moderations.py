@@ -22,7 +22,16 @@ from guardrail.wire.openai_body import read_object
 from guardrail.wire.replies import Header, Reply, decision_headers
 from guardrail.wire.requests import validated
 
-__all__ = ["MOST_TEXTS", "UNREADABLE", "Moderated", "Moderation", "ModerationRequest", "answer", "read"]
+__all__ = [
+    "MOST_TEXTS",
+    "UNREADABLE",
+    "Moderated",
+    "Moderation",
+    "ModerationRequest",
+    "answer",
+    "read",
+    "result",
+]
 
 MOST_TEXTS: Final = 128
 """The most strings in one request: each is a check of its own under every policy."""
@@ -142,13 +151,18 @@ def answer(
     """One result a text; ``policies`` are those that judged. No decision may be ``unjudged``."""
     acting = [policy for policy in policies if policy.mode is Mode.ENFORCE]
     results = [
-        _result(conversation, decision, acting)
+        result(decision, acting, _types(conversation))
         for conversation, decision in zip(asked.conversations, decisions, strict=True)
     ]
     return Reply(200, orjson.dumps({"id": decision_id, "model": MODEL, "results": results}))
 
 
-def _result(conversation: Conversation, decision: Decision, policies: Sequence[Policy]) -> dict[str, Any]:
+def _types(conversation: Conversation) -> list[str]:
+    return ["text"] if any(text.strip() for text in conversation.texts) else []
+
+
+def result(decision: Decision, policies: Sequence[Policy], read: list[str]) -> dict[str, Any]:
+    """What these policies found. ``read``: the types of what they judged."""
     categories: dict[str, bool] = {}
     for policy in policies:
         categories[policy.id] = False
@@ -157,7 +171,6 @@ def _result(conversation: Conversation, decision: Decision, policies: Sequence[P
     for finding in decision.findings:
         if isinstance(finding, Verdict) and finding.acts and finding.violation:
             categories |= dict.fromkeys([finding.policy.id, *_covered(finding)], True)
-    read = ["text"] if any(text.strip() for text in conversation.texts) else []
     applied = dict.fromkeys(categories, read)
     if decision.floor > Action.PASS:
         categories[UNREADABLE] = True

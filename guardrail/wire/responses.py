@@ -23,6 +23,7 @@ from guardrail.errors import UnreadableRequest, UnreadableResponse
 from guardrail.wire import json_edit
 from guardrail.wire.chat_messages import get
 from guardrail.wire.dialect import Choice, GuardedRequest
+from guardrail.wire.inline_moderation import ResponsesModeration, take_moderation
 from guardrail.wire.openai_body import (
     GENERATING_FIELDS,
     read_model,
@@ -91,6 +92,7 @@ class ResponsesDialect:
                 param="background",
             )
         raw, added = take_policies(raw, body)
+        raw, annotations = take_moderation(raw, body, ResponsesModeration())
         return GuardedRequest(
             raw=raw,
             conversation=_conversation(body),
@@ -99,6 +101,7 @@ class ResponsesDialect:
             choices=1,
             include_usage=False,
             added_policies=added,
+            annotations=annotations,
             structured=get(body.get("text"), "format", "type") in _STRUCTURED,
             refused_as=Kind.REFUSAL,
         )

@@ -10,8 +10,10 @@ from guardrail.core.addition import Addition
 from guardrail.core.policy import FailMode
 from guardrail.errors import UnreadableRequest
 from guardrail.frontends.controls import forwarded_headers, heeded
+from guardrail.wire.azure import Annotations
 from guardrail.wire.chat import ChatDialect
 from guardrail.wire.completions import CompletionsDialect
+from guardrail.wire.inline_moderation import ChatModeration
 from tests.frontends.guards import Guards
 
 CHAT = ChatDialect()
@@ -38,8 +40,16 @@ async def test_body_and_header_both_add():
 
 def test_annotations_are_for_chats():
     engine = Guards().engine
-    assert heeded(engine, CHAT, REQUEST, [AZURE])[1] == replace(REQUEST, annotated=True)
+    asked = heeded(engine, CHAT, REQUEST, [AZURE])[1]
+    assert [type(form) for form in asked.annotations] == [Annotations]
+    assert replace(asked, annotations=()) == REQUEST
     assert heeded(engine, CompletionsDialect(), REQUEST, [AZURE])[1] == REQUEST
+
+
+def test_a_header_adds_to_the_forms_that_the_body_asks_for():
+    asking = CHAT.read_request(b'{"messages": [], "moderation": {"model": "m"}}')
+    asked = heeded(Guards().engine, CHAT, asking, [AZURE])[1]
+    assert [type(form) for form in asked.annotations] == [ChatModeration, Annotations]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from guardrail.core.decision import Decision, Failure
 from guardrail.core.policy import Action, FailMode, Stage
 from guardrail.core.verdict import Verdict
 from guardrail.errors import FailureCode
-from guardrail.wire.azure import AnnotatedStream, annotated_body, annotated_reply, annotates
+from guardrail.wire.azure import Annotations, annotates
 from guardrail.wire.chat_stream import ChatStream
 from guardrail.wire.completions import CompletionsDialect
 from guardrail.wire.replies import EVENT_STREAM, Refusal, Reply
@@ -28,6 +28,7 @@ FAILED = Decision(
 )
 ERROR = {"error": {"code": "content_filter_error", "message": "not checked: the-policy=timeout"}}
 REQUEST = CHAT.read_request(body(user("hello"), n=2))
+AZURE = Annotations()
 COMMENT = Event(b": wait\n\n", None)
 DONE = Event(b"data: [DONE]\n\n", b"[DONE]")
 LAST: dict[str, Any] = {"index": 0, "delta": {}, "finish_reason": "stop"}
@@ -43,7 +44,7 @@ def chunks(raw: bytes) -> list[Any]:
 
 def through(*events: Event, found: Decision = PASSED) -> list[bytes]:
     """What leaves for each event of a stream that passes."""
-    stream = AnnotatedStream(ChatStream(structured=False), PASSED, lambda choice: found)
+    stream = AZURE.stream(ChatStream(structured=False), PASSED, lambda choice: found, 1)
     return [stream.write(read, {}, ()) for read in stream.read(events)]
 
 
@@ -54,7 +55,7 @@ def test_chats_alone_are_annotated():
 class TestBody:
     def test_prompt_and_each_choice(self):
         raw = answer({"content": "a"}, {"content": "b"}, usage={"x": 1.5})
-        told = orjson.loads(annotated_body(raw, BLOCK, {0: PASSED, 1: FAILED}))
+        told = orjson.loads(AZURE.body(raw, BLOCK, {0: PASSED, 1: FAILED}.get))
         assert told.pop("prompt_filter_results") == prompt(FILTERED)
         assert [c.pop("content_filter_results") for c in told["choices"]] == [CLEAN, CLEAN | ERROR]
         assert told == orjson.loads(raw)
@@ -62,24 +63,24 @@ class TestBody:
     def test_what_stands_there_already_stays(self):
         choice = {"index": 0, "message": {}, "content_filter_results": {"hate": {"filtered": False}}}
         raw = orjson.dumps({"choices": [choice], "prompt_filter_results": prompt({"hate": {}})})
-        told = orjson.loads(annotated_body(raw, PASSED, {0: PASSED}))
+        told = orjson.loads(AZURE.body(raw, PASSED, {0: PASSED}.get))
         assert told["prompt_filter_results"] == prompt({"hate": {}} | CLEAN)
         assert told["choices"][0]["content_filter_results"] == {"hate": {"filtered": False}} | CLEAN
 
     @pytest.mark.parametrize("null", ["prompt_filter_results", "content_filter_results"])
     def test_null_is_nothing(self, null: str):
         raw = orjson.dumps({"choices": [{"message": {}, null: None}], null: None})
-        told = orjson.loads(annotated_body(raw, PASSED, {}))
+        told = orjson.loads(AZURE.body(raw, PASSED, {}.get))
         assert told["prompt_filter_results"] == prompt(CLEAN)
         assert told["choices"][0]["content_filter_results"] == {}
 
     def test_neither_rationale_nor_excerpt_is_told(self):
-        assert "§" not in annotated_body(answer({"content": "a"}), BLOCK, {0: BLOCK}).decode()
+        assert "§" not in AZURE.body(answer({"content": "a"}), BLOCK, {0: BLOCK}.get).decode()
 
 
 class TestReply:
     def test_a_refused_prompt_as_a_body(self):
-        reply = annotated_reply(CHAT.refuse(REQUEST, BLOCK, Refusal()), BLOCK)
+        reply = AZURE.reply(CHAT.refuse(REQUEST, BLOCK, Refusal()), BLOCK)
         told = orjson.loads(reply.body)
         assert told["prompt_filter_results"] == prompt(FILTERED)
         assert [c["content_filter_results"] for c in told["choices"]] == [{}, {}]
@@ -87,7 +88,7 @@ class TestReply:
     def test_a_refused_answer_as_a_stream(self):
         request = CHAT.read_request(body(user("hello"), stream=True))
         plain = CHAT.refuse(request, BLOCK, Refusal())
-        reply = annotated_reply(plain, PASSED, BLOCK)
+        reply = AZURE.reply(plain, PASSED, BLOCK)
         first, *rest = chunks(reply.body)
         assert (first["choices"], first["prompt_filter_results"]) == ([], prompt(CLEAN))
         assert reply.headers == (EVENT_STREAM,)
@@ -98,8 +99,8 @@ class TestReply:
 
     def test_an_error_stays_as_it_is(self):
         error = CHAT.refuse(REQUEST, BLOCK, Refusal(style="error"))
-        assert annotated_reply(error, BLOCK) is error
-        assert annotated_reply(Reply(503, b"{}"), BLOCK).body == b"{}"
+        assert AZURE.reply(error, BLOCK) is error
+        assert AZURE.reply(Reply(503, b"{}"), BLOCK).body == b"{}"
 
 
 class TestStream:
@@ -143,7 +144,7 @@ class TestStream:
         assert after == chunk(delta(content="a")).raw
 
     def test_a_halted_choice_tells_in_its_last_chunk(self):
-        stream = AnnotatedStream(ChatStream(structured=False), PASSED, lambda choice: BLOCK)
+        stream = AZURE.stream(ChatStream(structured=False), PASSED, lambda choice: BLOCK, 1)
         first, said, last = chunks(stream.halt(1, BLOCK, Refusal(message="No."), spoke=False))
         assert first["prompt_filter_results"] == prompt(CLEAN)
         assert said["choices"][0]["delta"]["content"] == "No."
@@ -151,13 +152,13 @@ class TestStream:
         assert stream.end() == DONE.raw
 
     def test_a_choice_that_was_dropped_leaves_nothing(self):
-        stream = AnnotatedStream(ChatStream(structured=False), PASSED, lambda choice: PASSED)
+        stream = AZURE.stream(ChatStream(structured=False), PASSED, lambda choice: PASSED, 1)
         [read] = stream.read([chunk(LAST)])
         assert stream.write(read, {}, (0,)) == b""
 
     @pytest.mark.parametrize("style", ["error", "completion"])
     def test_an_error_is_no_chunk(self, style: Any):
-        stream = AnnotatedStream(ChatStream(structured=False), PASSED, lambda choice: PASSED)
+        stream = AZURE.stream(ChatStream(structured=False), PASSED, lambda choice: PASSED, 1)
         plain = ChatStream(structured=False)
         if style == "error":
             refusal = Refusal(style="error")
