@@ -98,11 +98,7 @@ class AgentGuardrails:
 
     def close(self) -> None:
         """``aclose`` for synchronous code."""
-        loop = LoopThread()
-        try:
-            loop.call(self.aclose)
-        finally:
-            loop.close()
+        LoopThread().close(self._on_close)
 
     async def _input(self, context: Any, agent: Any, given: Any) -> GuardrailFunctionOutput:
         decision = await self._engine.check_input(_conversation(given), dialect=_DIALECT)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -22,7 +22,7 @@ from guardrail.core.vault import Vault
 from guardrail.engine.check import GuardrailEngine
 from guardrail.errors import UnreadableRequest
 from guardrail.frontends.in_process import opened
-from guardrail.frontends.loop_thread import LoopThread
+from guardrail.frontends.loop_thread import Close, Closing
 from guardrail.wire.chat_messages import read_messages
 
 __all__ = ["CompletionFilter", "PromptFilter"]
@@ -30,35 +30,20 @@ __all__ = ["CompletionFilter", "PromptFilter"]
 Content = TypeVar("Content", str, Sequence[Mapping[str, Any]])
 
 
-class _Filter(ABC):
+class _Filter(Closing, ABC):
     """What both filters share. ``on_close`` is awaited by ``close``."""
 
     stage: ClassVar[Stage]
 
-    def __init__(
-        self, engine: GuardrailEngine, on_close: Callable[[], Awaitable[None]] | None = None
-    ) -> None:
+    def __init__(self, engine: GuardrailEngine, on_close: Close | None = None) -> None:
+        super().__init__(on_close)
         self._engine = engine
-        self._on_close = on_close
-        self._loop = LoopThread()
 
     @classmethod
     def from_config(cls, path: str | Path) -> Self:
         """Build the engine from a ``guardrail.yaml``. Raises ``ConfigError``."""
         guard = opened(path)
         return cls(guard.engine, guard.aclose)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.aclose()
 
     def __call__(self, content: Content) -> Content:
         """The same as ``invoke``."""
@@ -85,14 +70,6 @@ class _Filter(ABC):
 
     @abstractmethod
     async def _decide(self, conversation: Conversation) -> Decision: ...
-
-    def close(self) -> None:
-        """Close connections, files and the filter's thread."""
-        self._loop.close(self._on_close)
-
-    async def aclose(self) -> None:
-        """``close``, and the connections that asynchronous calls have opened in the running loop."""
-        await self._loop.aclose(self._on_close)
 
 
 class PromptFilter(_Filter):

@@ -24,7 +24,7 @@ __all__ = ["HeldStream"]
 
 
 class HeldStream(Generic[E, P]):
-    """One streamed answer with one choice, of index 0; to be closed, in the loop in which it was pushed.
+    """One streamed answer, of one choice unless said otherwise; to be closed, in the loop of its pushes.
 
     Checks run between the calls; what they free leaves with the next one. A block raises
     ``PolicyViolation`` from the call after what may leave before it. ``structured``: its text is JSON.
@@ -56,13 +56,20 @@ class HeldStream(Generic[E, P]):
         self._ready: list[Ready[E, P]] = []
 
     async def push(
-        self, event: E, pieces: Sequence[P], *, last: bool = False, unreadable: Sequence[str] = ()
+        self,
+        event: E,
+        pieces: Sequence[P],
+        *,
+        choices: Sequence[int] = (0,),
+        finished: Sequence[int] = (),
+        unreadable: Sequence[str] = (),
     ) -> list[Ready[E, P]]:
-        """Take one event; ``last``: no text comes behind it. Waits where more is held than may be."""
+        """Take one event; ``finished`` are the choices it ends. Waits where more is held than may be."""
         answer = await self._open()
         if unreadable:
-            answer.unreadable(0, unreadable)
-        answer.push(event, pieces, (0,), (0,) if last else ())
+            for choice in choices:
+                answer.unreadable(choice, unreadable)
+        answer.push(event, pieces, choices, finished)
         if answer.full:
             await answer.room()
         return await self._leaving()

@@ -12,7 +12,8 @@ Needs the extra ``guardrail[langchain]``. ``GuardrailAgentMiddleware`` is for th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from guardrail.core.release import StreamRules
 from guardrail.engine.check import GuardrailEngine, new_decision_id
 from guardrail.errors import UnreadableResponse
 from guardrail.frontends.in_process import opened
-from guardrail.frontends.loop_thread import LoopThread
+from guardrail.frontends.loop_thread import Close, Closing
 
 try:
     from langchain_core.messages import BaseMessage, convert_to_messages
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CompletionFilter", "GuardrailAgentMiddleware", "PromptFilter", "guarded"]
 
-Close = Callable[[], Awaitable[None]]
 _NOSTREAM = "nostream"  # LangGraph's: its stream_mode="messages" would show tokens before they are judged
 
 
@@ -52,7 +52,7 @@ def __getattr__(name: str) -> Any:
     return GuardrailAgentMiddleware
 
 
-class _Guard(Runnable[Any, Any]):
+class _Guard(Closing, Runnable[Any, Any]):
     """What all of them share. ``on_close`` is awaited by ``close``."""
 
     def __init__(
@@ -61,10 +61,9 @@ class _Guard(Runnable[Any, Any]):
         on_close: Close | None = None,
         streaming: StreamRules | None = None,
     ) -> None:
+        super().__init__(on_close)
         self._engine = engine
-        self._on_close = on_close
         self._rules = streaming or StreamRules()
-        self._loop = LoopThread()
 
     @classmethod
     def from_config(cls, path: str | Path) -> Self:
@@ -72,32 +71,15 @@ class _Guard(Runnable[Any, Any]):
         guard = opened(path)
         return cls(guard.engine, guard.aclose, guard.settings.streaming)
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.aclose()
-
-    def close(self) -> None:
-        """Close connections, files and the guard's thread."""
-        self._loop.close(self._on_close)
-
-    async def aclose(self) -> None:
-        """``close``, and the connections that asynchronous calls have opened in the running loop."""
-        await self._loop.aclose(self._on_close)
-
-
-class PromptFilter(_Guard):
-    """Judges what is sent to a model: text, messages or a prompt value in, the same kind out."""
+class _Filter(_Guard):
+    """What both filters share."""
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """``input``, redacted where decided. Raises ``PolicyViolation``, ``UnreadableRequest``."""
+        """``input``, redacted where decided. Raises ``PolicyViolation``.
+
+        Raises ``UnreadableRequest``, of an answer ``UnreadableResponse``.
+        """
         return self._call_with_config(
             lambda one: self._loop.call(partial(self._filter, one)), input, config
         )
@@ -105,6 +87,13 @@ class PromptFilter(_Guard):
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
         """``invoke`` for asynchronous code."""
         return await self._acall_with_config(self._filter, input, config)
+
+    @abstractmethod
+    async def _filter(self, content: Any) -> Any: ...
+
+
+class PromptFilter(_Filter):
+    """Judges what is sent to a model: text, messages or a prompt value in, the same kind out."""
 
     async def _filter(self, prompt: Any) -> Any:
         messages = messages_of(prompt)
@@ -115,21 +104,11 @@ class PromptFilter(_Guard):
         return like(prompt, edited_all(messages, texts)) if texts else prompt
 
 
-class CompletionFilter(_Guard):
+class CompletionFilter(_Filter):
     """Judges what a model answered: text or a message in, the same kind out; of a list the last one.
 
     ``streaming`` says how a stream is held.
     """
-
-    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """``input``, redacted where decided. Raises ``PolicyViolation``, ``UnreadableResponse``."""
-        return self._call_with_config(
-            lambda one: self._loop.call(partial(self._filter, one)), input, config
-        )
-
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        """``invoke`` for asynchronous code."""
-        return await self._acall_with_config(self._filter, input, config)
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """A whole answer, in one piece."""

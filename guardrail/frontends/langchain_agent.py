@@ -24,7 +24,7 @@ from guardrail.engine.check import GuardrailEngine
 from guardrail.errors import PolicyViolation
 from guardrail.frontends.exchange import Settings
 from guardrail.frontends.in_process import opened
-from guardrail.frontends.loop_thread import LoopThread
+from guardrail.frontends.loop_thread import Close, Closing
 
 try:
     from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
@@ -48,7 +48,7 @@ _STRATEGIES: Final = {
 }
 
 
-class GuardrailAgentMiddleware(AgentMiddleware[Any, Any, Any]):
+class GuardrailAgentMiddleware(Closing, AgentMiddleware[Any, Any, Any]):
     """For ``create_agent(..., middleware=[GuardrailAgentMiddleware.from_config("guardrail.yaml")])``.
 
     ``strategy``: what is put in the place of a redacted text, for all policies; None: as each says.
@@ -63,7 +63,7 @@ class GuardrailAgentMiddleware(AgentMiddleware[Any, Any, Any]):
     def __init__(
         self,
         engine: GuardrailEngine,
-        on_close: Callable[[], Awaitable[None]] | None = None,
+        on_close: Close | None = None,
         *,
         apply_to_input: bool = True,
         apply_to_output: bool = True,
@@ -73,7 +73,7 @@ class GuardrailAgentMiddleware(AgentMiddleware[Any, Any, Any]):
         violation_message: str | None = None,
         settings: Settings | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(on_close)
         if strategy is not None and strategy not in _STRATEGIES:
             raise ValueError(f"strategy must be one of {', '.join(_STRATEGIES)}")
         if exit_behavior not in ("end", "error", "replace"):
@@ -85,26 +85,16 @@ class GuardrailAgentMiddleware(AgentMiddleware[Any, Any, Any]):
         }
         self._parts = frozenset(part for part, applies in parts.items() if applies)
         self._engine = engine
-        self._on_close = on_close
         self._strategy = _STRATEGIES[strategy] if strategy is not None else None
         self._exit_behavior = exit_behavior
         self._message = violation_message
         self._refusing = (settings or Settings()).refusals.for_request("", ())
-        self._loop = LoopThread()
 
     @classmethod
     def from_config(cls, path: str | Path, **options: Any) -> Self:
         """Build the engine from a ``guardrail.yaml``; ``options`` as above. Raises ``ConfigError``."""
         guard = opened(path)
         return cls(guard.engine, guard.aclose, settings=guard.settings, **options)
-
-    def close(self) -> None:
-        """Close connections, files and the thread of the synchronous calls."""
-        self._loop.close(self._on_close)
-
-    async def aclose(self) -> None:
-        """``close``, and the connections that asynchronous calls have opened in the running loop."""
-        await self._loop.aclose(self._on_close)
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]

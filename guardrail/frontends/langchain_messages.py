@@ -114,9 +114,7 @@ def pieces(chunk: AIMessage) -> tuple[list[Piece], tuple[str, ...]]:
         for segment in turn.segments
     ]
     told = {piece.address for piece in found}
-    for place in range(
-        len(getattr(chunk, "tool_call_chunks", ()))
-    ):  # a call's head says nothing, and is held with it
+    for place in range(len(getattr(chunk, "tool_call_chunks", ()))):  # a head says nothing: held with it
         address = ("tool_call_chunks", place, "args")
         if address not in told:
             found.append(Piece(_channel(chunk, address), Kind.TOOL_ARGUMENTS, "", address, whole=True))

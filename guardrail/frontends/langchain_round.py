@@ -177,8 +177,9 @@ async def aheld(
 async def _push(stream: HeldChunks, chunk: Any) -> list[Any]:
     message = answer_of(chunk, chunk=True)
     found, unreadable = pieces(message)
-    last = bool(message.response_metadata.get("finish_reason"))
-    return [_leave(one) for one in await stream.push(chunk, found, last=last, unreadable=unreadable)]
+    finished = (0,) if message.response_metadata.get("finish_reason") else ()
+    ready = await stream.push(chunk, found, finished=finished, unreadable=unreadable)
+    return [_leave(one) for one in ready]
 
 
 async def _finish(stream: HeldChunks) -> list[Any]:

@@ -132,7 +132,7 @@ class GuardedCall:
                 if not failed(decision.findings):
                     await self._chat.answered(changed(choice.turn, texts))
 
-    async def stream(self, chunks: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
+    def stream(self, chunks: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
         """The chunks, each once its text was judged. Raises as ``after`` does."""
         held = HeldAnswer(
             self._engine,
@@ -143,12 +143,7 @@ class GuardedCall:
             decision_id=self._id,
             dialect=self._dialect.name,
         )
-        leaving = held_chunks(held, chunks, self._stop)
-        try:
-            async for chunk in leaving:
-                yield chunk
-        finally:
-            await leaving.aclose()
+        return held_chunks(held, chunks, self._stop)
 
     async def _judge(self, choice: Choice) -> Decision:
         return await self._engine.check_output(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
 
 import orjson
@@ -90,16 +90,12 @@ class HeldAnswer(HeldStream[Held, Delta]):
         halted = [*self._answer.halted.values()] if self._answer is not None else []
         return next((d for d in halted if d.unavailable), next(iter(halted), None))
 
-    async def _take_in(self, held: Held) -> list[Ready[Held, Delta]]:
-        answer, read = await self._open(), held.read
+    def _take_in(self, held: Held) -> Awaitable[list[Ready[Held, Delta]]]:
+        read = held.read
         self._choices.update(read.choices)
-        if read.unreadable:
-            for choice in read.choices:
-                answer.unreadable(choice, read.unreadable)
-        answer.push(held, read.deltas, read.choices, read.finished)
-        if answer.full:
-            await answer.room()
-        return await self._leaving()
+        return self.push(
+            held, read.deltas, choices=read.choices, finished=read.finished, unreadable=read.unreadable
+        )
 
     def _events(self, chunk: Any) -> Iterator[Held]:
         """The events in one chunk, each read alone."""

@@ -6,11 +6,11 @@ import atexit
 import threading
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-__all__ = ["LoopThread"]
+__all__ = ["Close", "Closing", "LoopThread"]
 
 R = TypeVar("R")
 Close = Callable[[], Awaitable[None]]
@@ -66,3 +66,32 @@ class LoopThread:
         with self._starting:
             self._portal = None
             self._thread.close()
+
+
+class Closing:
+    """What has such a loop of its own, and is to be closed; ``on_close`` is awaited by ``close``."""
+
+    def __init__(self, on_close: Close | None = None) -> None:
+        super().__init__()
+        self._on_close = on_close
+        self._loop = LoopThread()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    def close(self) -> None:
+        """Close connections, files and the thread of the synchronous calls."""
+        self._loop.close(self._on_close)
+
+    async def aclose(self) -> None:
+        """``close``, and the connections that asynchronous calls have opened in the running loop."""
+        await self._loop.aclose(self._on_close)

@@ -114,11 +114,10 @@ class WebSocketChat:
     async def _judge(self) -> None:
         with self._until_gone():
             while True:
-                message: Message | None = await self._heard.receive()
-                if message is not None and message["type"] == "websocket.receive":
-                    message = await self._hear(message)
-                if message is not None:
-                    await self._put_judged.send(message)
+                message = await self._heard.receive()
+                judged = await self._hear(message) if message["type"] == "websocket.receive" else message
+                if judged is not None:
+                    await self._put_judged.send(judged)
 
     async def _next(self) -> Message:
         """The app's ``receive``."""

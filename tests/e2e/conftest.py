@@ -9,6 +9,7 @@ no traceback.
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,6 +28,7 @@ import yaml
 from guardrail.simulator.judge import classified
 from tests.fakes import FakeJudge, FakeUpstream, Say, Seen, completion, verdict
 
+ROOT = Path(__file__).parents[2]
 CHAT = "/v1/chat/completions"
 CALM = "The weather is fine today."
 REFUSAL = "I can't help with that."
@@ -304,6 +306,15 @@ def start_proxy(
     file.write_text(yaml.safe_dump(merged(config, changes)), encoding="utf-8")
     command = [console_script(), "serve", "-c", str(file)]
     return Proxy(start_process(command, folder / "server.log", port), folder, judge, upstream)
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the examples beside the starter policies, so that audit files land outside the checkout."""
+    root = tmp_path_factory.mktemp("examples")
+    shutil.copytree(ROOT / "examples", root / "examples")
+    (root / "policies").symlink_to(ROOT / "policies")
+    return root / "examples"
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,22 +14,12 @@ import httpx
 import openai
 import pytest
 
-from tests.e2e.conftest import REFUSAL, Process, console_script, free_port, start_process, until
+from tests.e2e.conftest import REFUSAL, ROOT, Process, console_script, free_port, start_process, until
 
-ROOT = Path(__file__).parents[2]
 HELLO = "Hello! I am a scripted model that ships with guardrail."
 MARK = re.compile(r"\[REDACTED:PII\d\]")
 # What must never be seen again once it went through a filter.
 PERSONAL = ("kim.doe@example.com", "dana.whitfield@example.com", "4111 1111 1111 1111", "555 0147")
-
-
-@pytest.fixture(scope="module")
-def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the examples beside the starter policies, so that audit files land outside the checkout."""
-    root = tmp_path_factory.mktemp("examples")
-    shutil.copytree(ROOT / "examples", root / "examples")
-    (root / "policies").symlink_to(ROOT / "policies")
-    return root / "examples"
 
 
 def environment(**more: str) -> dict[str, str]:

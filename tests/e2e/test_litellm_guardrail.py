@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
@@ -23,17 +22,8 @@ import pytest
 import yaml
 
 from guardrail.config.sections import UpstreamConfig
-from tests.e2e.conftest import (
-    MARK,
-    REFUSAL,
-    Process,
-    Proxies,
-    Proxy,
-    WordJudge,
-    free_port,
-    start_process,
-    until,
-)
+from tests.e2e.conftest import MARK, REFUSAL, ROOT, Process, Proxies, Proxy, WordJudge, until
+from tests.e2e.litellm_proxy import ENVIRONMENT, KEY, litellm_proxy, skip_without_litellm_proxy
 from tests.e2e.test_completions import said, streamed
 from tests.e2e.test_messages import says, spoken
 from tests.e2e.test_responses import saying
@@ -41,9 +31,6 @@ from tests.fakes import FakeUpstream, Say, Seen
 from tests.wire.claudes import text
 from tests.wire.responses import message
 
-KEY = "sk-" + "litellm-master-0123456789"
-# No network: LiteLLM would otherwise fetch its price list while it is imported.
-ENVIRONMENT = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
 CLASS = "guardrail.frontends.litellm_guardrail.GuardrailForLiteLLM"
 ANSWER = "Here is a long answer in which the redactword stands, and then it goes on for a while, to an end."
 HIDDEN = ANSWER.replace("redactword", MARK)
@@ -86,14 +73,8 @@ class House:
 
 @pytest.fixture(scope="module")
 def house(proxies: Proxies) -> Iterator[House]:
-    command = [sys.executable, "-W", "ignore", "-c", "import litellm.proxy.proxy_server"]
-    tried = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    if tried.returncode != 0:
-        pytest.skip(f"LiteLLM's proxy cannot be imported: {tried.stderr.strip().splitlines()[-1]}")
+    skip_without_litellm_proxy()
     guards = {name: proxies(**changes) for name, changes in VARIANTS.items()}
-    folder = guards["plain"].folder / "litellm"
-    folder.mkdir()
-    port = free_port()
     url = guards["plain"].upstream.url
     key = "sk-" + "upstream-0123456789"
     models = {
@@ -119,16 +100,9 @@ def house(proxies: Proxies) -> Iterator[House]:
             }
             for name, guard in guards.items()
         ],
-        "general_settings": {"master_key": KEY},
     }
-    file = folder / "litellm.yaml"
-    file.write_text(yaml.safe_dump(config))
-    serve = [sys.executable, "-W", "ignore", "-m", "litellm.proxy.proxy_cli", "--config", str(file)]
-    serve += ["--host", "127.0.0.1", "--port", str(port)]
-    process = start_process(serve, folder / "litellm.log", port, env=ENVIRONMENT)
-    yield House(process, guards, guards["plain"].upstream)
-    process.popen.terminate()
-    process.popen.wait(20)
+    with litellm_proxy(guards["plain"].folder / "litellm", config) as process:
+        yield House(process, guards, guards["plain"].upstream)
 
 
 @pytest.fixture
@@ -424,10 +398,9 @@ class TestOtherRoutes:
         assert [one["input"] for one in house.forwarded] == ["a blockword"]
 
 
-def test_the_example_is_what_the_page_shows_and_litellm_takes_it():
-    root = Path(__file__).parents[2]
-    example = yaml.safe_load((root / "examples" / "litellm_config.yaml").read_text())["guardrails"]
-    page = (root / "docs" / "ways-in.md").read_text()
+def test_the_example_is_what_the_page_shows_and_litellm_takes_it(examples: Path):
+    example = yaml.safe_load((examples / "litellm_config.yaml").read_text())["guardrails"]
+    page = (ROOT / "docs" / "ways-in.md").read_text()
     shown = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
     assert {"guardrails": example} in shown
     [upstream] = [block["upstream"] for block in shown if "upstream" in block]
@@ -442,7 +415,7 @@ def test_the_example_is_what_the_page_shows_and_litellm_takes_it():
     told = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", started, "examples/litellm_config.yaml"],
         env={**ENVIRONMENT, "GUARDRAIL_CLASSIFIER": "embedded"},
-        cwd=root,
+        cwd=examples.parent,
         capture_output=True,
         text=True,
         check=False,

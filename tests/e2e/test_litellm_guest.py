@@ -7,23 +7,17 @@ stands behind LiteLLM, and the judge answers by trigger words.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import openai
 import pytest
-import yaml
 
-from tests.e2e.conftest import MARK, REFUSAL, Process, Proxies, Proxy, free_port, start_process, until
+from tests.e2e.conftest import MARK, REFUSAL, Process, Proxies, Proxy, until
+from tests.e2e.litellm_proxy import KEY, litellm_proxy, skip_without_litellm_proxy
 from tests.fakes import Say
 
-KEY = "sk-" + "litellm-master-0123456789"
-# No network: LiteLLM would otherwise fetch its price list while it is imported.
-ENVIRONMENT = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
 ANSWER = (
     "Here is a long answer in which the redactword stands, and then it goes on for a while, to its end."
 )
@@ -49,14 +43,8 @@ class Guest:
 
 @pytest.fixture(scope="module")
 def guest(proxies: Proxies) -> Iterator[Guest]:
-    command = [sys.executable, "-W", "ignore", "-c", "import litellm.proxy.proxy_server"]
-    tried = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    if tried.returncode != 0:
-        pytest.skip(f"LiteLLM's proxy cannot be imported: {tried.stderr.strip().splitlines()[-1]}")
+    skip_without_litellm_proxy()
     guardrail = proxies()
-    folder = guardrail.folder / "litellm"
-    folder.mkdir()
-    port = free_port()
     guarded = {
         "guardrail": "generic_guardrail_api",
         "mode": ["pre_call", "post_call"],
@@ -73,16 +61,9 @@ def guest(proxies: Proxies) -> Iterator[Guest]:
     config = {
         "model_list": [{"model_name": "chat", "litellm_params": model}],
         "guardrails": [{"guardrail_name": "written-policies", "litellm_params": guarded}],
-        "general_settings": {"master_key": KEY},
     }
-    file = folder / "litellm.yaml"
-    file.write_text(yaml.safe_dump(config))
-    serve = [sys.executable, "-W", "ignore", "-m", "litellm.proxy.proxy_cli", "--config", str(file)]
-    serve += ["--host", "127.0.0.1", "--port", str(port)]
-    process = start_process(serve, folder / "litellm.log", port, env=ENVIRONMENT)
-    yield Guest(process, guardrail)
-    process.popen.terminate()
-    process.popen.wait(20)
+    with litellm_proxy(guardrail.folder / "litellm", config) as process:
+        yield Guest(process, guardrail)
 
 
 @pytest.fixture

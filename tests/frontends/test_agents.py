@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from guardrail import GuardrailEngine
 from guardrail.core.policy import FailMode, Stage
 from guardrail.engine.fail_rules import FailRules
 from guardrail.testing import MemorySink, ScriptedClassifier
-from tests.e2e.conftest import write_policies
 from tests.fakes import FakeUpstream, Say, completion
+from tests.frontends.configs import written
 from tests.frontends.test_filters import MAIL, RULES, engine
 
 agents = pytest.importorskip("agents", reason="the OpenAI Agents SDK is not installed")
@@ -42,17 +42,8 @@ def _no_traces() -> None:
     agents.set_tracing_disabled(True)  # else the SDK would send them away
 
 
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[FakeUpstream]:
-    with FakeUpstream() as server:
-        yield server
-
-
 @pytest.fixture
 async def model(upstream: FakeUpstream) -> AsyncIterator[Any]:
-    upstream.seen.clear()
-    upstream.script.clear()
-    upstream.text = "Fine."
     async with httpx.AsyncClient() as http:
         client = openai.AsyncOpenAI(base_url=upstream.url, api_key="k", http_client=http, max_retries=0)
         yield agents.OpenAIChatCompletionsModel("m", client)
@@ -243,14 +234,7 @@ class TestTools:
 
 class TestLife:
     async def test_from_a_configuration(self, tmp_path: Path, model: Any):
-        write_policies(tmp_path / "policies", {"house": "enforce"})
-        file = tmp_path / "guardrail.yaml"
-        file.write_text(
-            "version: 1\nclassifier: {kind: embedded}\n"
-            "policies: {directory: policies, input: [house], output: [house]}\n"
-            "audit: {sinks: [{kind: jsonl, path: audit.jsonl}]}\n"
-        )
-        guard = AgentGuardrails.from_config(file, on_redact="pass")
+        guard = AgentGuardrails.from_config(written(tmp_path), on_redact="pass")
         agent = agents.Agent(name="a", model=model, input_guardrails=[guard.input_guardrail])
         assert (await agents.Runner.run(agent, "Hi")).final_output == "Fine."
         await guard.aclose()

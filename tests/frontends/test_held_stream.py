@@ -144,7 +144,7 @@ async def test_live_text_leaves_at_once_and_its_end_does_not():
     live = StreamRules(release=ReleaseMode.LIVE, window=10, overlap=5, first=5)
     stream = hold(engine(classifier=ScriptedClassifier(delay_s=0.1)), live)
     assert await push(stream, "One calm word. ") == "One calm word. "
-    assert await push(stream, "The end.", last=True) == ""
+    assert await push(stream, "The end.", finished=(0,)) == ""
     assert left(await stream.finish()) == "The end."
     await stream.aclose()
 

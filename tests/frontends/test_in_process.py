@@ -10,26 +10,15 @@ from guardrail.errors import ConfigError
 from guardrail.frontends.exchange import Settings
 from guardrail.frontends.in_process import opened
 from guardrail.wire.chat_messages import read_messages
-from tests.e2e.conftest import write_policies
+from tests.frontends.configs import written
 from tests.frontends.test_filters import engine, user
 
 pytestmark = pytest.mark.anyio
 
-CONFIG = """
-version: 1
-classifier: {kind: embedded}
-policies: {directory: policies, input: [house], output: [house]}
-paths: {allow: [/v1/files]}
-limits: {max_body_bytes: 4321}
-audit: {sinks: [{kind: jsonl, path: audit.jsonl}]}
-"""
-
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    write_policies(tmp_path / "policies", {"house": "enforce"})
-    (tmp_path / "guardrail.yaml").write_text(CONFIG)
-    return tmp_path / "guardrail.yaml"
+    return written(tmp_path, "paths: {allow: [/v1/files]}", "limits: {max_body_bytes: 4321}")
 
 
 async def test_a_file_gives_everything_and_is_closed(file: Path):

@@ -24,35 +24,14 @@ from guardrail.core.vault import RedactionRules
 from guardrail.errors import ConfigError, UnreadableRequest, UnreadableResponse
 from guardrail.frontends.langchain import CompletionFilter, PromptFilter, guarded
 from guardrail.testing import MemorySink
-from tests.e2e.conftest import write_policies
 from tests.fakes import DONE, FakeUpstream, Say, chunk, completion
+from tests.frontends.configs import written
 from tests.frontends.test_filters import MAIL, engine
 from tests.threads import threads
 
 MARK = "[REDACTED:HIDE]"
 SHORT = StreamRules(window=20, overlap=10, first=5)
 CALM = "One calm word after another and so on. "
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[FakeUpstream]:
-    with FakeUpstream() as server:
-        yield server
-
-
-@pytest.fixture
-def model(upstream: FakeUpstream) -> Iterator[ChatOpenAI]:
-    upstream.seen.clear()
-    upstream.script.clear()
-    upstream.text, upstream.pause_s = "Fine.", 0.0
-    with httpx.Client() as client:
-        yield ChatOpenAI(
-            model="m",
-            base_url=upstream.url,
-            api_key="k",
-            max_retries=0,
-            http_client=client,
-        )
 
 
 @pytest.fixture
@@ -345,13 +324,7 @@ class TestLife:
         assert threads() <= before
 
     def test_from_a_configuration(self, tmp_path: Path, model: ChatOpenAI):
-        write_policies(tmp_path / "policies", {"house": "enforce"})
-        file = tmp_path / "guardrail.yaml"
-        file.write_text(
-            "version: 1\nclassifier: {kind: embedded}\n"
-            "policies: {directory: policies, input: [house], output: [house]}\n"
-            "audit: {sinks: [{kind: jsonl, path: audit.jsonl}]}\n"
-        )
+        file = written(tmp_path)
         with PromptFilter.from_config(file) as prompts, CompletionFilter.from_config(str(file)) as answers:
             assert (prompts | model | answers).invoke("Hi").content == "Fine."
         with guarded(model, file) as whole:

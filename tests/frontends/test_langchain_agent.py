@@ -23,8 +23,8 @@ from guardrail.core.policy import Stage
 from guardrail.frontends import langchain as front
 from guardrail.frontends.langchain_agent import GuardrailAgentMiddleware
 from guardrail.testing import MemorySink, ScriptedClassifier
-from tests.e2e.conftest import write_policies
 from tests.fakes import DONE, FakeUpstream, Say, chunk, completion
+from tests.frontends.configs import written
 from tests.frontends.test_filters import MAIL, RULES, engine
 from tests.threads import threads
 
@@ -59,26 +59,9 @@ def calls(name: str, /, **args: Any) -> Say:
     return Say(completion(None, finish_reason="tool_calls", tool_calls=[call]))
 
 
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[FakeUpstream]:
-    with FakeUpstream() as server:
-        yield server
-
-
-@pytest.fixture
-def model(upstream: FakeUpstream) -> Iterator[ChatOpenAI]:
-    upstream.seen.clear()
-    upstream.script.clear()
-    upstream.text = "Fine."
+@pytest.fixture(autouse=True)
+def _nothing_mailed() -> None:
     MAILED.clear()
-    with httpx.Client() as client:
-        yield ChatOpenAI(
-            model="m",
-            base_url=upstream.url,
-            api_key="k",
-            max_retries=0,
-            http_client=client,
-        )
 
 
 Make = Callable[..., Any]
@@ -375,13 +358,7 @@ class TestOptions:
             _ = front.Nothing
 
     def test_from_a_configuration(self, tmp_path: Path, model: ChatOpenAI, upstream: FakeUpstream):
-        write_policies(tmp_path / "policies", {"house": "enforce"})
-        file = tmp_path / "guardrail.yaml"
-        file.write_text(
-            "version: 1\nclassifier: {kind: embedded}\nrefusal: {message: Not here.}\n"
-            "policies: {directory: policies, input: [house], output: [house]}\n"
-            "audit: {sinks: [{kind: jsonl, path: audit.jsonl}]}\n"
-        )
+        file = written(tmp_path, "refusal: {message: Not here.}")
         guard = GuardrailAgentMiddleware.from_config(file, exit_behavior="end")
         agent = create_agent(model, [], middleware=[guard])
         assert ask(agent, "Hi")[-1].content == "Fine."

@@ -12,7 +12,7 @@ from functools import partial
 
 import pytest
 
-from guardrail.frontends.loop_thread import LoopThread
+from guardrail.frontends.loop_thread import Closing, LoopThread
 from tests.threads import threads
 
 
@@ -74,6 +74,36 @@ def test_a_call_after_the_end_begins_anew(loop: LoopThread):
     loop.close()
     assert not loop.running
     assert loop.call(partial(asyncio.sleep, 0, "again")) == "again"
+
+
+class Guard(Closing):
+    def __init__(self) -> None:
+        super().__init__(self.closed)
+        self.ended_in: list[int] = []
+
+    async def closed(self) -> None:
+        self.ended_in.append(threading.get_ident())
+
+    def thread(self) -> int:
+        return self._loop.call(thread_id)
+
+
+def test_what_is_closed_as_a_context_ends_in_its_own_loop():
+    before = threads()
+    with Guard() as guard:
+        own = guard.thread()
+    assert guard.ended_in == [own] != [threading.get_ident()]
+    assert threads() <= before
+
+
+@pytest.mark.anyio
+async def test_or_in_each_loop_in_which_it_was_used():
+    async with Guard() as guard:
+        own = guard.thread()
+    assert guard.ended_in == [threading.get_ident(), own]
+    async with Guard() as idle:
+        pass
+    assert idle.ended_in == [threading.get_ident()]
 
 
 _INTERRUPTED = """

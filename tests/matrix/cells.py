@@ -8,10 +8,11 @@ them is said by the dialect's own file; no combination is left out.
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
 from tests.fakes import Say
 
@@ -112,7 +113,7 @@ Choice = dict[str, Any]
 """An answer as a client shows it: its texts by kind, and ``end``, why it ended."""
 
 
-class Dialect(Protocol):
+class Dialect(ABC):
     """One API in the matrix: its file in this folder says all that is its own."""
 
     name: str
@@ -121,53 +122,68 @@ class Dialect(Protocol):
     reads: bool
     """Whether its answers hold texts, which are judged."""
 
+    @abstractmethod
     def absent(self, cell: Cell) -> str | None:
         """Why the API has no such combination."""
-        ...
 
     def refused(self, cell: Cell) -> str | None:
         """Why the client gets an error by design, where others would serve."""
-        ...
+        return "what cannot be checked is not let through" if cell.action is Action.CLOSED else None
 
     def lacks(self, play: Play) -> str | None:
         """Why this client alone cannot play the cell."""
-        ...
+        return None
 
+    @abstractmethod
     def request(self, play: Play) -> dict[str, Any]:
         """What the client's own method is called with."""
-        ...
 
+    @abstractmethod
     def answer(self, cell: Cell) -> Say:
         """What the upstream says."""
-        ...
 
+    @abstractmethod
     def choices(self, cell: Cell) -> list[Choice]:
         """What a client shows of it when nothing is changed."""
-        ...
 
+    @abstractmethod
     def refusal(self, cell: Cell) -> Choice:
         """What a client shows in place of a choice that is blocked."""
-        ...
 
     def unjudged(self, play: Play) -> Sequence[str]:
         """The JSON paths of what cannot be judged in the request."""
-        ...
+        return ()
 
     def expected(self, cell: Cell) -> list[Choice]:
         """What a client shows after what was decided."""
-        ...
+        choices = self.choices(cell)
+        if not self.reads:
+            return choices
+        if cell.action is Action.BLOCK and cell.stage is Stage.INPUT:
+            return [self.refusal(cell)] * len(choices)
+        if cell.action is Action.BLOCK:
+            return [self.refusal(cell) if cell.word in str(own) else own for own in choices]
+        if cell.action is Action.REDACT:
+            return [
+                {
+                    kind: value.replace(cell.word, MARK) if isinstance(value, str) else value
+                    for kind, value in own.items()
+                }
+                for own in choices
+            ]
+        return choices
 
     def redacted(self, sent: bytes, cell: Cell) -> bytes:
         """The request as it goes on after a redaction."""
-        ...
+        return marked(sent, cell)
 
     def delivered(self, body: bytes, cell: Cell) -> bytes:
         """An answer in one body as it is delivered after a redaction."""
-        ...
+        return marked(body, cell)
 
+    @abstractmethod
     def read(self, objects: list[Any], cell: Cell) -> list[Choice]:
         """The choices out of what the client's library gave: one object, or the events of a stream."""
-        ...
 
 
 def every(dialect: str) -> list[Cell]:
@@ -181,29 +197,6 @@ def nothing_streams(cell: Cell) -> str | None:
     if cell.streaming:
         return "the API does not stream"
     return "its answer holds no text" if cell.stage is Stage.OUTPUT else None
-
-
-def failing_closed(cell: Cell) -> str | None:
-    """For every API: what could not be judged is not let through."""
-    return "what cannot be checked is not let through" if cell.action is Action.CLOSED else None
-
-
-def acted(dialect: Dialect, cell: Cell) -> list[Choice]:
-    """The choices after what was decided, for every API that answers with texts."""
-    choices = dialect.choices(cell)
-    if cell.action is Action.BLOCK and cell.stage is Stage.INPUT:
-        return [dialect.refusal(cell)] * len(choices)
-    if cell.action is Action.BLOCK:
-        return [dialect.refusal(cell) if cell.word in str(own) else own for own in choices]
-    if cell.action is Action.REDACT:
-        return [
-            {
-                kind: value.replace(cell.word, MARK) if isinstance(value, str) else value
-                for kind, value in own.items()
-            }
-            for own in choices
-        ]
-    return choices
 
 
 def marked(sent: bytes, cell: Cell) -> bytes:

@@ -7,18 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.fakes import DONE, Say, chunk, completion
-from tests.matrix.cells import (
-    PAUSE_S,
-    REFUSAL,
-    Cell,
-    Choice,
-    Feature,
-    Play,
-    Stage,
-    acted,
-    failing_closed,
-    marked,
-)
+from tests.matrix.cells import PAUSE_S, REFUSAL, Cell, Choice, Dialect, Feature, Play, Stage
 
 EVENTS = {"content-type": "text/event-stream"}
 IMAGE_URL = "data:image/png;base64,iVBORw0KGgo="
@@ -95,7 +84,7 @@ def texts(cell: Cell) -> Choice:
     return {"text": cell.told, "end": "stop"}
 
 
-class Chat:
+class Chat(Dialect):
     name = "chat.completions"
     path = "/chat/completions"
     clients: Sequence[str] = ("openai-python", "openai-node", "ai-sdk")
@@ -103,9 +92,6 @@ class Chat:
 
     def absent(self, cell: Cell) -> str | None:
         return None
-
-    def refused(self, cell: Cell) -> str | None:
-        return failing_closed(cell)
 
     def lacks(self, play: Play) -> str | None:
         if play.client == "ai-sdk" and play.cell.feature is Feature.SEVERAL:
@@ -131,15 +117,6 @@ class Chat:
     def choices(self, cell: Cell) -> list[Choice]:
         own = texts(cell)
         return [{"text": "Nothing.", "end": "stop"}, own] if cell.feature is Feature.SEVERAL else [own]
-
-    def expected(self, cell: Cell) -> list[Choice]:
-        return acted(self, cell)
-
-    def redacted(self, sent: bytes, cell: Cell) -> bytes:
-        return marked(sent, cell)
-
-    def delivered(self, body: bytes, cell: Cell) -> bytes:
-        return marked(body, cell)
 
     def refusal(self, cell: Cell) -> Choice:
         return {"text": REFUSAL, "end": "content_filter"}

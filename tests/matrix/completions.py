@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.fakes import DONE, Say
-from tests.matrix.cells import REFUSAL, Cell, Choice, Feature, Play, acted, failing_closed, marked
+from tests.matrix.cells import REFUSAL, Cell, Choice, Dialect, Feature, Play
 from tests.matrix.chat import paced, pieces
 
 _HEAD = {"id": "cmpl-fake", "object": "text_completion", "created": 1760000000, "model": "fake-model"}
@@ -21,7 +21,7 @@ _ABSENT = {
 }
 
 
-class Completions:
+class Completions(Dialect):
     name = "completions"
     path = "/completions"
     clients: Sequence[str] = ("openai-python", "openai-node", "ai-sdk")
@@ -29,9 +29,6 @@ class Completions:
 
     def absent(self, cell: Cell) -> str | None:
         return _ABSENT.get(cell.feature)
-
-    def refused(self, cell: Cell) -> str | None:
-        return failing_closed(cell)
 
     def lacks(self, play: Play) -> str | None:
         if play.client == "ai-sdk" and play.cell.feature in (Feature.SEVERAL, Feature.LIST):
@@ -47,9 +44,6 @@ class Completions:
                 return {"model": "fake-model", "prompt": [f"{play.key}: What is new?", play.cell.asked]}
         return {"model": "fake-model", "prompt": prompt}
 
-    def unjudged(self, play: Play) -> Sequence[str]:
-        return ()
-
     def choices(self, cell: Cell) -> list[Choice]:
         own = {"text": cell.told, "end": "stop"}
         return (
@@ -57,15 +51,6 @@ class Completions:
             if cell.feature in (Feature.PLAIN, Feature.LONG)
             else [{"text": "Nothing.", "end": "stop"}, own]
         )
-
-    def expected(self, cell: Cell) -> list[Choice]:
-        return acted(self, cell)
-
-    def redacted(self, sent: bytes, cell: Cell) -> bytes:
-        return marked(sent, cell)
-
-    def delivered(self, body: bytes, cell: Cell) -> bytes:
-        return marked(body, cell)
 
     def refusal(self, cell: Cell) -> Choice:
         return {"text": REFUSAL, "end": "content_filter"}

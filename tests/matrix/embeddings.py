@@ -7,16 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.fakes import Say
-from tests.matrix.cells import (
-    Action,
-    Cell,
-    Choice,
-    Feature,
-    Play,
-    failing_closed,
-    marked,
-    nothing_streams,
-)
+from tests.matrix.cells import Action, Cell, Choice, Dialect, Feature, Play, nothing_streams
 
 _ABSENT = {
     Feature.SEVERAL: "a text has one vector",
@@ -27,7 +18,7 @@ _ABSENT = {
 }
 
 
-class Embeddings:
+class Embeddings(Dialect):
     name = "embeddings"
     path = "/embeddings"
     clients: Sequence[str] = ("openai-python", "openai-node", "ai-sdk")
@@ -39,7 +30,7 @@ class Embeddings:
     def refused(self, cell: Cell) -> str | None:
         if cell.action is Action.BLOCK:
             return "a vector cannot say no: 400 `content_filter`"
-        return failing_closed(cell)
+        return super().refused(cell)
 
     def lacks(self, play: Play) -> str | None:
         if play.client == "ai-sdk" and play.cell.feature is Feature.IMAGE:
@@ -61,15 +52,6 @@ class Embeddings:
     def choices(self, cell: Cell) -> list[Choice]:
         count = 1 if cell.feature in (Feature.PLAIN, Feature.LONG) else 2
         return [{"vector": [1.0 + index, -0.5]} for index in range(count)]
-
-    def expected(self, cell: Cell) -> list[Choice]:
-        return self.choices(cell)
-
-    def redacted(self, sent: bytes, cell: Cell) -> bytes:
-        return marked(sent, cell)
-
-    def delivered(self, body: bytes, cell: Cell) -> bytes:
-        return body
 
     def refusal(self, cell: Cell) -> Choice:
         raise AssertionError("a vector cannot say no")

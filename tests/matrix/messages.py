@@ -15,12 +15,10 @@ from tests.matrix.cells import (
     Action,
     Cell,
     Choice,
+    Dialect,
     Feature,
     Play,
     Stage,
-    acted,
-    failing_closed,
-    marked,
     nothing_streams,
 )
 from tests.matrix.chat import given, paced, pieces
@@ -75,7 +73,7 @@ def _turns(play: Play) -> list[dict[str, Any]]:
             return _of(first)
 
 
-class Messages:
+class Messages(Dialect):
     name = "messages"
     path = "/messages"
     clients: Sequence[str] = ("anthropic-python", "anthropic-node")
@@ -83,12 +81,6 @@ class Messages:
 
     def absent(self, cell: Cell) -> str | None:
         return "the API gives one answer" if cell.feature is Feature.SEVERAL else None
-
-    def refused(self, cell: Cell) -> str | None:
-        return failing_closed(cell)
-
-    def lacks(self, play: Play) -> str | None:
-        return None
 
     def request(self, play: Play) -> dict[str, Any]:
         asked: dict[str, Any] = {"model": "claude-x", "system": "Be brief.", "messages": _turns(play)}
@@ -112,20 +104,17 @@ class Messages:
         lead = "Well. " if cell.feature is Feature.LIST else ""
         return [{"text": lead + cell.told, "end": "end_turn"}]
 
-    def expected(self, cell: Cell) -> list[Choice]:
-        return acted(self, cell)
-
     def redacted(self, sent: bytes, cell: Cell) -> bytes:
         """Thinking that was changed has lost its signature, so it does not go on at all."""
         if cell.feature is Feature.REASONING:
             return re.sub(rb'\{[^{}]*"type": ?"thinking"[^{}]*\}, ?', b"", sent)
-        return marked(sent, cell)
+        return super().redacted(sent, cell)
 
     def delivered(self, body: bytes, cell: Cell) -> bytes:
         """Thinking that was changed has another mark in place of its signature."""
         if cell.feature is Feature.REASONING:
             body = body.replace(b'"c2ln"', json.dumps(EDITED).encode())
-        return marked(body, cell)
+        return super().delivered(body, cell)
 
     def refusal(self, cell: Cell) -> Choice:
         return {"text": REFUSAL, "end": "refusal"}
@@ -202,7 +191,7 @@ class CountTokens(Messages):
     def refused(self, cell: Cell) -> str | None:
         if cell.action is Action.BLOCK:
             return "a number cannot say no: 400 `content_filter`"
-        return failing_closed(cell)
+        return super().refused(cell)
 
     def request(self, play: Play) -> dict[str, Any]:
         asked = super().request(play)
@@ -211,9 +200,6 @@ class CountTokens(Messages):
 
     def choices(self, cell: Cell) -> list[Choice]:
         return [{"tokens": 12}]
-
-    def expected(self, cell: Cell) -> list[Choice]:
-        return self.choices(cell)
 
     def answer(self, cell: Cell) -> Say:
         return Say(b'{"input_tokens": 12}')

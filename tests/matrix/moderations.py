@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.fakes import Say
-from tests.matrix.cells import Action, Cell, Choice, Feature, Play, nothing_streams
+from tests.matrix.cells import Action, Cell, Choice, Dialect, Feature, Play, nothing_streams
 
 _ABSENT = {
     Feature.SEVERAL: "a text has one result",
@@ -17,7 +17,7 @@ _ABSENT = {
 }
 
 
-class Moderations:
+class Moderations(Dialect):
     name = "moderations"
     path = "/moderations"
     clients: Sequence[str] = ("openai-python", "openai-node")
@@ -29,9 +29,6 @@ class Moderations:
     def refused(self, cell: Cell) -> str | None:
         if cell.action in (Action.OPEN, Action.CLOSED):
             return "what was not judged is never called harmless"
-        return None
-
-    def lacks(self, play: Play) -> str | None:
         return None
 
     def request(self, play: Play) -> dict[str, Any]:
@@ -51,15 +48,6 @@ class Moderations:
         if cell.feature is Feature.IMAGE:
             own["flagged"] = True  # the image could not be read
         return [{"house": False, "flagged": False}, own] if cell.feature is Feature.LIST else [own]
-
-    def expected(self, cell: Cell) -> list[Choice]:
-        return self.choices(cell)
-
-    def redacted(self, sent: bytes, cell: Cell) -> bytes:
-        return sent
-
-    def delivered(self, body: bytes, cell: Cell) -> bytes:
-        return body
 
     def refusal(self, cell: Cell) -> Choice:
         raise AssertionError("a result is no refusal")

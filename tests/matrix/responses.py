@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.fakes import Say
-from tests.matrix.cells import REFUSAL, Cell, Choice, Feature, Play, Stage, acted, failing_closed, marked
-from tests.matrix.chat import IMAGE_URL, given, messages, paced
+from tests.matrix.cells import REFUSAL, Cell, Choice, Dialect, Feature, Play, Stage
+from tests.matrix.chat import IMAGE_URL, given, messages, paced, user
 from tests.wire.responses import answer, call, encoded, message, reasoning, said, told
 
 TOOLS: Any = [
@@ -20,7 +20,7 @@ TOOLS: Any = [
 ]
 
 
-class Responses:
+class Responses(Dialect):
     name = "responses"
     path = "/responses"
     clients: Sequence[str] = ("openai-python", "openai-node", "ai-sdk")
@@ -28,12 +28,6 @@ class Responses:
 
     def absent(self, cell: Cell) -> str | None:
         return "the API gives one answer" if cell.feature is Feature.SEVERAL else None
-
-    def refused(self, cell: Cell) -> str | None:
-        return failing_closed(cell)
-
-    def lacks(self, play: Play) -> str | None:
-        return None
 
     def request(self, play: Play) -> dict[str, Any]:
         if play.client == "ai-sdk":
@@ -61,15 +55,6 @@ class Responses:
             return [{"reasoning": cell.told, "text": "Much.", "end": "completed"}]
         lead = "Well. " if cell.feature is Feature.LIST else ""
         return [{"text": lead + cell.told, "end": "completed"}]
-
-    def expected(self, cell: Cell) -> list[Choice]:
-        return acted(self, cell)
-
-    def redacted(self, sent: bytes, cell: Cell) -> bytes:
-        return marked(sent, cell)
-
-    def delivered(self, body: bytes, cell: Cell) -> bytes:
-        return marked(body, cell)
 
     def refusal(self, cell: Cell) -> Choice:
         return {"refusal": REFUSAL, "end": "incomplete"}
@@ -117,28 +102,24 @@ def _shown(events: list[Any]) -> Choice:
     return found
 
 
-def _user(content: Any) -> dict[str, Any]:
-    return {"role": "user", "content": content}
-
-
 def _items(play: Play) -> Any:
-    cell, first = play.cell, _user(f"{play.key}: What is new in Oslo?")
+    cell, first = play.cell, user(f"{play.key}: What is new in Oslo?")
     result = {"type": "function_call_output", "call_id": "call_0", "output": "Booked."}
     match cell.feature:
         case Feature.PLAIN | Feature.LONG:
             return f"{play.key}: {cell.asked}"
         case Feature.TOOL_CALL if cell.stage is Stage.INPUT:
-            return [first, call(given(cell.asked)), result, _user("And now?")]
+            return [first, call(given(cell.asked)), result, user("And now?")]
         case Feature.TOOL_RESULT:
             return [first, call(given("Ann")), {**result, "output": cell.asked}]
         case Feature.REASONING if cell.stage is Stage.INPUT:
-            return [first, reasoning(cell.asked), message("Much.", at=1), _user("And now?")]
+            return [first, reasoning(cell.asked), message("Much.", at=1), user("And now?")]
         case Feature.LIST:
-            return [_user([said(first["content"]), said(cell.asked)])]
+            return [user([said(first["content"]), said(cell.asked)])]
         case Feature.IMAGE:
             image = {"type": "input_image", "image_url": IMAGE_URL, "detail": "auto"}
-            return [_user([said(f"{play.key}: {cell.asked}"), image])]
+            return [user([said(f"{play.key}: {cell.asked}"), image])]
         case Feature.TURNS:
-            return [_user(f"{play.key}: {cell.asked}"), message("Much."), _user("And now?")]
+            return [user(f"{play.key}: {cell.asked}"), message("Much."), user("And now?")]
         case _:
             return [first]
