@@ -75,7 +75,8 @@ def instant(upstream: str, policy: Path) -> ProxyApp:
     chosen = load_policy(policy)
     engine = GuardrailEngine(dict.fromkeys(Stage, (chosen,)), Instant())
     forwarder = HttpForwarder(upstream)
-    return ProxyApp(GuardrailMiddleware(forwarder, engine), forwarder, closers=[forwarder.aclose])
+    guarded = GuardrailMiddleware(forwarder, engine)
+    return ProxyApp(guarded, forwarder, guards=guarded.guards, closers=[forwarder.aclose])
 
 
 if __name__ == "__main__":

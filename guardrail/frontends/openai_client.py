@@ -80,7 +80,7 @@ class _Guarded(AppTransport):
     def __init__(self, guard: InProcess, transport: httpx.AsyncBaseTransport) -> None:
         below = TransportApp(transport)
         guarded = GuardrailMiddleware(below, guard.engine, guard.settings)
-        super().__init__(ProxyApp(guarded, below, allow=guard.allow))
+        super().__init__(ProxyApp(guarded, below, guards=guarded.guards, allow=guard.allow))
         self._guard = guard
         self._transport = transport
 
@@ -111,10 +111,7 @@ class _Threaded(httpx.BaseTransport):
 
     def close(self) -> None:
         """End every call and the thread."""
-        try:
-            self._loop.call(self._transport.aclose)
-        finally:
-            self._loop.close()
+        self._loop.close(self._transport.aclose)
 
 
 class _Body(httpx.SyncByteStream):

@@ -19,7 +19,6 @@ from guardrail.engine.check import new_decision_id
 from guardrail.errors import UpstreamLost
 from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send, kept_headers, send_reply
 from guardrail.frontends.client import Client
-from guardrail.frontends.middleware import dialect_of
 from guardrail.wire.replies import (
     BAD_UPSTREAM,
     NOT_READY,
@@ -45,10 +44,6 @@ _AMBIGUOUS: Final = re.compile(
 )
 
 
-def _by_dialect(scope: Scope) -> bool:
-    return scope["method"] == "POST" and dialect_of(scope["path"]) is not None
-
-
 class ProxyApp:
     """What ``guardrail serve`` runs.
 
@@ -67,7 +62,7 @@ class ProxyApp:
         guarded: ASGIApp,
         upstream: ASGIApp,
         *,
-        guards: Callable[[Scope], bool] = _by_dialect,
+        guards: Callable[[Scope], bool],
         allow: Sequence[str] = (),
         probe: Probe | None = None,
         warm: Warm | None = None,

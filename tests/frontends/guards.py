@@ -10,6 +10,8 @@ from guardrail.core.redaction import Span
 from guardrail.core.verdict import Verdict
 from guardrail.engine.check import GuardrailEngine
 from guardrail.errors import ClassifierTimeout
+from guardrail.frontends.asgi import Scope
+from guardrail.frontends.middleware import dialect_of
 from guardrail.testing import MemorySink, ScriptedClassifier
 from guardrail.wire.policies import Catalogue
 
@@ -22,6 +24,11 @@ HOUSE = Policy("house", "Judge by the house rules.", LABELS, covers={"STOP": ["v
 MORE = Policy("more", "Judge by more rules.", LABELS)
 HIDE = Verdict(HOUSE, "HIDE", True, spans=((0, Span(3, 9, "HIDE")),))
 """Redacts the characters 3 to 9 of the first text."""
+
+
+def by_dialect(scope: Scope) -> bool:
+    """What a middleware without routes of its own guards."""
+    return scope["method"] == "POST" and dialect_of(scope["path"]) is not None
 
 
 @dataclass

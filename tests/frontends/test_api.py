@@ -16,7 +16,7 @@ from guardrail.frontends.proxy import ProxyApp
 from guardrail.frontends.slots import Slots
 from guardrail.testing import drive_asgi
 from guardrail.wire import openapi
-from tests.frontends.guards import Guards
+from tests.frontends.guards import Guards, by_dialect
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +34,7 @@ async def nobody(scope: Scope, receive: Receive, send: Send) -> None:
 
 def proxy(guards: Guards, *, metrics: bool = False) -> ProxyApp:
     api = Api(guards.engine, SETTINGS, guards.catalogue, frozenset({"system"}), Slots(2), metrics)
-    return ProxyApp(nobody, nobody, routes=api.routes())
+    return ProxyApp(nobody, nobody, guards=by_dialect, routes=api.routes())
 
 
 def shown(sent: list[Message]) -> tuple[int, dict[bytes, bytes], Any]:

@@ -24,13 +24,13 @@ from guardrail.core.release import StreamRules
 from guardrail.core.vault import RedactionRules
 from guardrail.errors import ConfigError
 from guardrail.frontends.exchange import Settings
-from guardrail.frontends.middleware import DIALECTS
+from guardrail.frontends.middleware import DIALECTS, Route
 from guardrail.frontends.openai_client import openai_async_http_client, openai_http_client
 from guardrail.testing import MemorySink
 from guardrail.wire.refusals import Refusals
 from guardrail.wire.replies import Refusal
-from tests.e2e.conftest import write_policies
 from tests.fakes import DONE, chunk, completion
+from tests.frontends.configs import written
 from tests.frontends.test_filters import MAIL, engine, user
 from tests.threads import threads
 
@@ -279,6 +279,18 @@ class TestPaths:
         assert route.calls.last.request.content.count(b"forbidden") == 9999
         assert sink.records == []
 
+    @pytest.mark.parametrize("allow", [[], ["/v1/agent"]], ids=["named", "and allowed"])
+    def test_a_route_of_one_s_own_is_guarded(
+        self, upstream: Any, make: Make, sink: MemorySink, allow: list[str]
+    ):
+        reply = httpx.Response(200, json={"reply": "a forbidden thing"})
+        upstream.post(f"{BASE}/agent").mock(return_value=reply)
+        route = Route("/v1/agent", input=("$.message",), output=("$.reply",))
+        client = make(settings=Settings(routes=[route]), allow=allow)
+        answer: Any = client.post("/agent", body={"message": "Hello"}, cast_to=object)
+        assert answer == {"reply": REFUSAL}
+        assert actions(sink) == [(Stage.INPUT, Action.PASS), (Stage.OUTPUT, Action.BLOCK)]
+
     @pytest.mark.parametrize("base", ["https://h.example/openai/deployments/d", "http://h.example:81/v1"])
     def test_a_chat_route_is_guarded_wherever_it_stands(
         self, upstream: Any, client: openai.OpenAI, base: str
@@ -493,13 +505,7 @@ class TestLife:
         assert ask(make()).choices[0].message.content == REFUSAL
 
     def test_from_a_configuration_file(self, upstream: Any, make: Make, tmp_path: Path):
-        write_policies(tmp_path / "policies", {"house": "enforce"})
-        file = tmp_path / "guardrail.yaml"
-        file.write_text(
-            "version: 1\nclassifier: {kind: embedded}\nrefusal: {message: Not here.}\n"
-            "policies: {directory: policies, input: [house], output: [house]}\n"
-            "audit: {sinks: [{kind: jsonl, path: audit.jsonl}]}\n"
-        )
+        file = written(tmp_path, "refusal: {message: Not here.}")
         upstream.post(CHAT).mock(return_value=says("Fine."))
         client = make(file, settings=None)
         assert ask(client).choices[0].message.content == "Fine."

@@ -22,6 +22,7 @@ from guardrail.frontends.asgi import Message, Receive, Scope, Send
 from guardrail.frontends.proxy import ProxyApp
 from guardrail.testing import ScriptedClassifier, drive_asgi
 from tests.fakes import FakeUpstream
+from tests.frontends.guards import by_dialect
 from tests.lifespan import served
 
 HOUSE = Policy(
@@ -88,7 +89,7 @@ async def ask(
 
 def proxy_of(allow: Iterable[str] = (), **options: Any) -> tuple[ProxyApp, Named, Named]:
     guarded, upstream = Named(b"guarded"), Named(b"upstream")
-    return ProxyApp(guarded, upstream, allow=list(allow), **options), guarded, upstream
+    return ProxyApp(guarded, upstream, guards=by_dialect, allow=list(allow), **options), guarded, upstream
 
 
 def code_of(sent: list[Message]) -> str:
@@ -293,7 +294,7 @@ class TestPassing:
             finally:
                 cancelled.append(True)
 
-        proxy = ProxyApp(Named(b"guarded"), stuck, allow=["/v1/images/generations"])
+        proxy = ProxyApp(Named(b"guarded"), stuck, guards=by_dialect, allow=["/v1/images/generations"])
         with anyio.fail_after(20):
             assert await drive_asgi(proxy, "/v1/images/generations", b"{}", hang_up_after=0) == []
         assert cancelled == [True]
@@ -315,7 +316,8 @@ class TestPassing:
         with FakeUpstream() as real:
             forwarder = HttpForwarder(real.url)
             judging = GuardrailEngine({Stage.INPUT: [HOUSE]}, ScriptedClassifier([("forbidden", "STOP")]))
-            proxy = ProxyApp(GuardrailMiddleware(forwarder, judging), forwarder, closers=[forwarder.aclose])
+            guarded = GuardrailMiddleware(forwarder, judging)
+            proxy = ProxyApp(guarded, forwarder, guards=guarded.guards, closers=[forwarder.aclose])
             try:
                 models = await ask(proxy, "/v1/models?limit=2", "GET")
                 blocked = await ask(proxy, CHAT)

@@ -9,6 +9,7 @@ from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send
 from guardrail.frontends.proxy import ProxyApp
 from guardrail.frontends.swap import Swappable
 from guardrail.testing import drive_asgi
+from tests.frontends.guards import by_dialect
 from tests.lifespan import served
 
 pytestmark = pytest.mark.anyio
@@ -157,10 +158,10 @@ async def test_proxies_can_be_swapped():
         closed.append("old")
 
     old, new = Named("old", []), Named("new", [])
-    app = Swappable(ProxyApp(old, old, closers=[close]))
+    app = Swappable(ProxyApp(old, old, guards=by_dialect, closers=[close]))
     async with served(app):
         assert b"".join(m.get("body", b"") for m in await drive_asgi(app)) == b"old."
-        await app.swap(ProxyApp(new, new))
+        await app.swap(ProxyApp(new, new, guards=by_dialect))
         assert b"".join(m.get("body", b"") for m in await drive_asgi(app)) == b"new."
         await anyio.wait_all_tasks_blocked()
         assert closed == ["old"]
