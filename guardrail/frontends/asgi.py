@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any, Final
 
+from guardrail.wire.controls import OURS
 from guardrail.wire.replies import Header, Reply
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "full_path",
     "header",
     "kept_headers",
+    "other_charset",
     "send_reply",
 ]
 
@@ -26,7 +29,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_OURS: Final = b"x-guardrail-"
+_UTF8: Final = re.compile(rb'charset\s*=\s*"?(?:utf-?8|(?:us-)?ascii)"?\s*(?=;|$)')
 
 
 def header(headers: Iterable[Header], name: bytes) -> bytes:
@@ -42,7 +45,7 @@ def kept_headers(headers: Iterable[Header], *, same_length: bool) -> list[Header
     return [
         (key, value)
         for key, value in headers
-        if not (lower := key.lower()).startswith(_OURS) and (same_length or lower != b"content-length")
+        if not (lower := key.lower()).startswith(OURS) and (same_length or lower != b"content-length")
     ]
 
 
@@ -52,6 +55,12 @@ def compressed(headers: Iterable[Header]) -> bool:
         key.lower() == b"content-encoding" and value.strip().lower() not in (b"", b"identity")
         for key, value in headers
     )
+
+
+def other_charset(headers: Iterable[Header]) -> bool:
+    """Whether a ``content-type`` names a charset in which the same bytes are another text than in UTF-8."""
+    kinds = [value.lower() for key, value in headers if key.lower() == b"content-type"]
+    return any(b"charset" in _UTF8.sub(b"", kind) for kind in kinds)
 
 
 def full_path(scope: Scope) -> str:

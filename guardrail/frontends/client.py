@@ -9,7 +9,7 @@ from typing import Final
 import anyio
 
 from guardrail.errors import UnreadableRequest
-from guardrail.frontends.asgi import Message, Receive, Scope, Send, compressed, header
+from guardrail.frontends.asgi import Message, Receive, Scope, Send, compressed, header, other_charset
 from guardrail.wire.replies import MEDIA_TYPE_UNSUPPORTED, TOO_LARGE, TOO_SLOW
 
 __all__ = ["Client"]
@@ -44,11 +44,16 @@ class Client:
     async def body(self, limit: int) -> bytes | None:
         """The whole body, at most ``limit`` bytes; None when the client hung up.
 
-        Raises ``UnreadableRequest`` for one that is compressed, too large or too slow.
+        Raises ``UnreadableRequest`` for one that is compressed, in another charset, too large or too slow.
         """
         if compressed(self._headers):
             raise UnreadableRequest(
                 "a compressed body cannot be read; send it without content-encoding",
+                status=MEDIA_TYPE_UNSUPPORTED,
+            )
+        if other_charset(self._headers):  # a server that heeds it would read another prompt than was judged
+            raise UnreadableRequest(
+                "only UTF-8 can be read; send the body as UTF-8, without another charset in content-type",
                 status=MEDIA_TYPE_UNSUPPORTED,
             )
         length = header(self._headers, b"content-length")
@@ -71,7 +76,10 @@ class Client:
                 raise too_large
             parts.append(part)
             if not message.get("more_body", False):
-                return b"".join(parts)
+                break
+        if not size and header(self._headers, b"upgrade"):  # uvicorn does not read on behind such a head
+            raise UnreadableRequest("there is no body; send it over HTTP/1.1, without an upgrade header")
+        return b"".join(parts)
 
     async def wait_for(self, work: Awaitable[None]) -> None:
         """Do ``work``; it is cancelled when the client hangs up before it has its answer."""

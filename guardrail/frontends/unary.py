@@ -147,11 +147,14 @@ class UnaryResponder:
         )
 
     async def _unreadable(self, raw: bytes) -> None:
-        """No answer of this dialect: JSON is refused, other types follow the unreadable rule."""
+        """No answer that can be judged: refused, but for the files of a route, which follow the rule."""
         kind = header(self._start["headers"], b"content-type").lower()
         action = self._engine.on_unreadable
-        if b"json" in kind or action is Action.BLOCK:
-            raise UnreadableResponse("the upstream's answer cannot be read, so it cannot be judged")
+        if b"json" in kind or action is Action.BLOCK or not self._request.files:
+            raise UnreadableResponse(
+                "the upstream's answer is neither JSON of this API nor a text/event-stream that was asked "
+                "for, so it cannot be judged"
+            )
         decision = Decision(Stage.OUTPUT, action, unjudged=("$",), id=self._before.id)
         self._engine.record(decision, self._dialect.name, "")
         await self._pass_on(raw, decision_headers(self._before, decision), same=True)

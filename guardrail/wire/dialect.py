@@ -45,6 +45,7 @@ class GuardedRequest:
     ``structured``: the answer's text will be parsed, so a refusal must not stand in its place.
     ``refused_as``: what the words of a refusal are in the answer.
     ``annotations``: the forms in which the answer is to tell what was decided.
+    ``files``: an answer that cannot be read, and is no JSON, may be a file, which follows ``unreadable``.
     ``reads``: how an answer with this ``content-type`` is read. ``frames``: made anew for each streamed
     answer, cuts it into events.
     """
@@ -59,6 +60,7 @@ class GuardedRequest:
     structured: bool = False
     refused_as: Kind = Kind.TEXT
     annotations: tuple[Annotation, ...] = ()
+    files: bool = False
     reads: Callable[[bytes], AnswerForm] = by_type
     frames: Callable[[], Frames] = SseFrames
 

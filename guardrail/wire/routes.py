@@ -51,6 +51,7 @@ class RouteDialect:
             conversation=conversation,
             model="",
             stream=self._form is not None and self._text.wants_stream(body),
+            files=True,
             reads=self._reads,
             frames=self._frames,
             choices=1,

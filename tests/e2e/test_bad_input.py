@@ -203,6 +203,18 @@ class TestEncodings:
         assert_openai_error(answer, 415, "invalid_request_error")
         assert_nothing_happened(proxy)
 
+    @pytest.mark.parametrize("charset", ["utf-7", "utf-16", "iso-8859-1"])
+    def test_another_charset_is_415(self, proxy: Proxy, charset: str) -> None:
+        """What is harmless in UTF-8 may be a prompt in another charset, for an upstream that heeds it."""
+        raw = json.dumps(
+            {"messages": [{"role": "user", "content": "a blockword".encode("utf-7").decode()}]}
+        )
+        headers = {"content-type": f"application/json; charset={charset}"}
+        assert "UTF-8" in assert_openai_error(
+            proxy.post(raw.encode(), headers=headers), 415, "invalid_request_error"
+        )
+        assert_nothing_happened(proxy)
+
     def test_gzip_without_saying_so_is_no_json(self, proxy: Proxy) -> None:
         raw = gzip.compress(json.dumps({"messages": [HELLO]}).encode())
         assert_openai_error(proxy.post(raw), 400, "invalid_request_error")

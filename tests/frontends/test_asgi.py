@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail.frontends.asgi import Message, full_path, header, kept_headers, send_reply
+from guardrail.frontends.asgi import Message, full_path, header, kept_headers, other_charset, send_reply
 from guardrail.wire.replies import Reply
 
 NAMES = st.sampled_from(
@@ -71,3 +71,26 @@ async def test_a_reply_is_one_start_with_its_length_and_one_body():
         },
         {"type": "http.response.body", "body": b"tea"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "other"),
+    [
+        ([], False),
+        ([b"application/json"], False),
+        ([b"application/json; charset=utf-8"], False),
+        ([b'application/json; Charset = "UTF8" ; x=y'], False),
+        ([b"text/plain;charset=us-ascii"], False),
+        ([b"application/json; charset=utf-7"], True),
+        ([b"application/json; charset=utf-16"], True),
+        ([b"application/json; charset=utf-8-sig"], True),
+        ([b"application/json; charset=iso-8859-1"], True),
+        ([b"application/json; charset=utf-8; charset=utf-7"], True),
+        ([b"application/json; charset*=utf-8''utf-7"], True),
+        ([b'application/json; charset="utf\\-7"'], True),
+        ([b"application/json", b"application/json; charset=utf-7"], True),
+    ],
+)
+def test_a_charset_other_than_utf8_is_found(kinds: list[bytes], other: bool):
+    headers = [(b"Content-Type", kind) for kind in kinds]
+    assert other_charset([(b"accept", b"charset=utf-7"), *headers]) is other

@@ -84,6 +84,7 @@ class TestBody:
         ("header", "status"),
         [
             ((b"content-encoding", b"gzip"), 415),
+            ((b"Content-Type", b"application/json; charset=UTF-7"), 415),
             ((b"Content-Length", b"11"), 413),
             ((b"content-length", b"9" * 5000), 413),
         ],
@@ -94,6 +95,13 @@ class TestBody:
             await client_of(server, header).body(10)
         assert caught.value.status == status
         assert len(server.incoming) == 1
+
+    @pytest.mark.anyio
+    async def test_without_a_body_an_upgrade_is_named_as_the_reason(self):
+        with pytest.raises(UnreadableRequest, match="upgrade header"):
+            await client_of(Server(*pieces(b"")), (b"upgrade", b"h2c")).body(10)
+        assert await client_of(Server(*pieces(b"", b"x")), (b"upgrade", b"h2c")).body(10) == b"x"
+        assert await client_of(Server(*pieces(b""))).body(10) == b""
 
     @pytest.mark.anyio
     @pytest.mark.parametrize("length", [b"10", b"0000000000000000000000010", b"-5", b"ten", b""])

@@ -17,11 +17,11 @@ from guardrail.engine.fail_rules import FailRules
 from guardrail.errors import ClassifierUnavailable, MalformedVerdict
 from guardrail.frontends import unary
 from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send
-from guardrail.frontends.middleware import Settings
+from guardrail.frontends.middleware import Route, Settings
 from guardrail.testing import MemorySink, ScriptedClassifier, drive_asgi
 from guardrail.wire.refusals import Refusals
 from guardrail.wire.replies import Refusal
-from tests.fakes import completion
+from tests.fakes import DONE, chunk, completion
 
 pytestmark = pytest.mark.anyio
 
@@ -45,6 +45,7 @@ RULES = (
 )
 ASK = json.dumps({"model": "m", "messages": [{"role": "user", "content": "Hello"}]}).encode()
 JSON = b"application/json"
+OWN = Route("/v1/chat/completions", input=("$.messages[0].content",), output=("$.reply",))
 
 
 def engine(*sinks: MemorySink, classifier: Any = None, **options: Any) -> GuardrailEngine:
@@ -301,23 +302,38 @@ class TestUnreadable:
             (JSON, b"\xef\xbb\xbf" + completion("zebra")),
             (b"Application/JSON; charset=utf-8", b"{zebra"),
             (b"application/problem+json", b"{zebra"),
+            (b"text/plain", b"zebra"),
+            (b"audio/mpeg", b"zebra"),
+            (b"", b"zebra"),
+            (None, b"zebra"),
         ],
     )
-    async def test_json_that_is_no_completion_is_refused_under_every_rule(
-        self, kind: bytes, raw: bytes, action: Action
+    async def test_what_is_no_completion_is_refused_under_every_rule(
+        self, kind: bytes | None, raw: bytes, action: Action
     ):
         sent = await drive(answering(raw, kind=kind), engine(on_unreadable=action))
         assert sent[0]["status"] == 502
         assert json.loads(whole(sent))["error"]["code"] == "upstream_unreadable"
         assert b"zebra" not in whole(sent)
 
+    @pytest.mark.parametrize("kind", [b"text/plain", b"application/octet-stream", b"", None])
+    @pytest.mark.parametrize("asked", [ASK, ASK[:-1] + b', "stream": true}'])
+    async def test_a_stream_that_does_not_say_so_is_refused(self, kind: bytes | None, asked: bytes):
+        events = b"".join([chunk({"content": "zebra"}), DONE])
+        sent = await drive(answering(events, kind=kind), engine(on_unreadable=Action.PASS), asked)
+        error = json.loads(whole(sent))["error"]
+        assert (sent[0]["status"], error["code"]) == (502, "upstream_unreadable")
+        assert "text/event-stream" in error["message"]
+        assert b"zebra" not in whole(sent)
+
     @pytest.mark.parametrize(("action", "word"), [(Action.FLAG, b"flag"), (Action.PASS, b"pass")])
     @pytest.mark.parametrize("kind", [b"text/plain", b"audio/mpeg", b"", None])
-    async def test_other_types_follow_the_rule_and_are_named(
+    async def test_the_files_of_a_route_follow_the_rule_and_are_named(
         self, kind: bytes | None, action: Action, word: bytes
     ):
         sink = MemorySink()
-        sent = await drive(answering(b"some ", b"words", kind=kind), engine(sink, on_unreadable=action))
+        judging = engine(sink, on_unreadable=action)
+        sent = await drive(answering(b"some ", b"words", kind=kind), judging, routes=(OWN,))
         assert (sent[0]["status"], whole(sent)) == (200, b"some words")
         assert headers_of(sent)[b"x-guardrail-unjudged"] == b"$"
         assert headers_of(sent)[b"x-guardrail-decision"] == word
@@ -326,8 +342,10 @@ class TestUnreadable:
         assert record.decision.id.encode() == headers_of(sent)[b"x-guardrail-id"]
 
     @pytest.mark.parametrize("options", [{"on_unreadable": Action.BLOCK}, {"strict": True}])
-    async def test_other_types_are_refused_where_the_rule_says_block(self, options: dict[str, Any]):
-        sent = await drive(answering(b"some words", kind=b"text/plain"), engine(**options))
+    async def test_the_files_of_a_route_are_refused_where_the_rule_says_block(
+        self, options: dict[str, Any]
+    ):
+        sent = await drive(answering(b"some words", kind=b"text/plain"), engine(**options), routes=(OWN,))
         assert sent[0]["status"] == 502
         assert b"words" not in whole(sent)
 
