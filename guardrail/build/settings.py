@@ -38,6 +38,7 @@ def settings_of(config: Config, policies: Mapping[Stage, Sequence[Policy]]) -> S
         max_concurrent_requests=config.limits.max_concurrent_requests,
         beside=config.input_check == "beside",
         routes=tuple(route.route() for route in config.routes),
+        exempt=tuple(config.paths.exempt),
     )
 
 

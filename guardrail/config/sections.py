@@ -220,15 +220,24 @@ class LimitsConfig(Model):
 
 
 class PathsConfig(Model):
-    """Paths that are forwarded without a guard."""
+    """Paths that are not guarded."""
 
-    allow: list[str] = Field(default_factory=list, description="Exact paths, or prefixes that end in *.")
+    allow: list[str] = Field(
+        default_factory=list,
+        description="What the proxy forwards without a guard: exact paths, or prefixes that end in *.",
+    )
+    exempt: list[str] = Field(
+        default_factory=list,
+        description="What only ends like the API of a model, such as /rooms/*/messages: the middleware leaves "
+        "it to the app. * is one segment.",
+    )
 
     @model_validator(mode="after")
     def _law_absolute(self) -> PathsConfig:
-        for path in self.allow:
-            if not path.startswith("/"):
-                raise ValueError(f"allow: {path!r} does not begin with /")
+        for key, paths in (("allow", self.allow), ("exempt", self.exempt)):
+            for path in paths:
+                if not path.startswith("/"):
+                    raise ValueError(f"{key}: {path!r} does not begin with /")
         return self
 
 

@@ -52,7 +52,8 @@ class Settings:
 
     ``keep_alive_s``: how often a stream that is held says so, in seconds.
     ``beside``: the app is asked while the prompt is being judged. It may so see a prompt that is blocked.
-    ``routes``: those of the app's own, which go before the dialects.
+    ``routes``: those of the app's own, which go before the dialects. ``exempt``: paths that only end like
+    those of a dialect and are left alone; ``*`` is one segment.
     """
 
     refusals: Refusals = field(default_factory=Refusals)
@@ -62,6 +63,7 @@ class Settings:
     max_concurrent_requests: int = 512
     beside: bool = False
     routes: Sequence[Route] = ()
+    exempt: Sequence[str] = ()
 
 
 class Exchange:

@@ -6,6 +6,7 @@ judges it, calls the app, and hands the answer to the unary or the streaming res
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -70,6 +71,7 @@ class GuardrailMiddleware:
         self.engine = engine
         self.settings = settings or Settings()
         self._routes = _routes(self.settings.routes)
+        self._exempt = _any_of(self.settings.exempt)
         self._on_shutdown = on_shutdown
         self.slots = Slots(self.settings.max_concurrent_requests)
 
@@ -106,10 +108,10 @@ class GuardrailMiddleware:
 
     def _guarding(self, scope: Scope) -> Dialect | Route | None:
         """A route of the app's own (for a WebSocket the route itself), else a dialect, else nothing."""
-        path = full_path(scope)
+        path = full_path(scope).rstrip("/")
         kind: str = scope["method"] if scope["type"] == "http" else _WEBSOCKET
-        own = self._routes.get((kind, path.rstrip("/")))
-        if own is None and kind == "POST":
+        own = self._routes.get((kind, path))
+        if own is None and kind == "POST" and not self._exempt.fullmatch(path):
             return dialect_of(path)
         return own
 
@@ -144,6 +146,12 @@ class GuardrailMiddleware:
             await send(message)
 
         await self.app(scope, receive, closing_send)
+
+
+def _any_of(paths: Iterable[str]) -> re.Pattern[str]:
+    """What matches any of these paths, in which ``*`` is one segment."""
+    segments = [[re.escape(one) if one != "*" else "[^/]+" for one in path.split("/")] for path in paths]
+    return re.compile("|".join(["/".join(path) for path in segments]) or "(?!)")
 
 
 def _routes(routes: Iterable[Route]) -> dict[tuple[str, str], RouteDialect | Route]:

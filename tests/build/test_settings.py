@@ -46,6 +46,7 @@ def test_they_are_those_of_the_configuration():
         },
         limits={"max_body_bytes": 77, "max_concurrent_requests": 5},
         input_check="beside",
+        paths={"exempt": ["/rooms/*/messages"]},
     )
     assert found.refusals.stages[Stage.INPUT] == Refusal("error", "Not here.", "content_filter", 451)
     assert found.refusals.stages[Stage.OUTPUT] == Refusal("completion", "Not here.", "stop", 400)
@@ -55,6 +56,7 @@ def test_they_are_those_of_the_configuration():
     assert found.keep_alive_s == 3
     assert (found.max_body_bytes, found.max_concurrent_requests) == (77, 5)
     assert found.beside
+    assert found.exempt == ("/rooms/*/messages",)
 
 
 def test_the_defaults_agree_with_those_of_the_middleware():

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from guardrail.config.sections import CacheConfig, Config, HistoryConfig, OnErrorConfig, RedactionConfig
+from guardrail.config.sections import (
+    CacheConfig,
+    Config,
+    HistoryConfig,
+    OnErrorConfig,
+    PathsConfig,
+    RedactionConfig,
+)
 from guardrail.core.policy import FailMode, Strategy
 from guardrail.errors import FailureCode
 
@@ -51,6 +58,12 @@ def test_a_redaction_names_its_strategy_and_keeps_its_secret():
     assert "at least 16 characters" in refused(RedactionConfig, secret="zebra")
     assert "zebra" not in refused(RedactionConfig, secret="zebra")
     assert "zebra" not in repr(RedactionConfig(secret="zebra" * 4))
+
+
+@pytest.mark.parametrize("key", ["allow", "exempt"])
+def test_paths_begin_with_a_slash(key: str):
+    assert getattr(PathsConfig.model_validate({key: ["/a/*"]}), key) == ["/a/*"]
+    assert f"{key}: 'a' does not begin with /" in refused(PathsConfig, **{key: ["/b", "a"]})
 
 
 def test_blocked_turns_are_dropped_or_block():

@@ -154,6 +154,29 @@ class TestPaths:
         sent = await drive(GuardrailMiddleware(app, engine()), b"forbidden", method=method, path=path)
         assert (app.bodies, sent) == ([b"forbidden"], answer)
 
+    @pytest.mark.parametrize(
+        ("path", "left"),
+        [
+            ("/rooms/7/messages", True),
+            ("/rooms/7/messages/", True),
+            ("/api/responses", True),
+            ("/rooms/7/8/messages", False),
+            ("/rooms//messages", False),
+            ("/a/rooms/7/messages", False),
+            ("/v1/messages", False),
+            ("/Rooms/7/messages", False),
+            ("/api/responses/messages", False),
+        ],
+    )
+    async def test_what_only_ends_like_a_model_s_is_left_alone_where_it_is_exempt(
+        self, path: str, left: bool
+    ):
+        app = App([start(200), body(b"{}")])
+        settings = Settings(exempt=["/rooms/*/messages", "/api/responses"])
+        guarded = GuardrailMiddleware(app, engine(), settings)
+        sent = await drive(guarded, b'{"text": "hi"}', path=path)
+        assert (len(app.scopes), sent[0]["status"]) == ((1, 200) if left else (0, 400))
+
     @pytest.mark.parametrize("at", ["/api", "/v1", "/v1/chat"])
     async def test_a_mounted_middleware_guards_wherever_it_is_mounted(self, at: str):
         calls: list[str] = []
