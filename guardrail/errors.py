@@ -70,9 +70,13 @@ class PolicyError(ConfigError):
 
 
 class ClassifierError(GuardrailError):
-    """A check could not be made. ``code`` is the class of failure that the fail mode looks at."""
+    """A check could not be made. ``code`` is the class of failure that the fail mode looks at.
+
+    ``retry_after_s``: how long the judge asks to be left alone, in seconds; None where it does not say.
+    """
 
     code: FailureCode = FailureCode.INTERNAL
+    retry_after_s: float | None = None
 
     def __init__(self, message: str, *, code: FailureCode | None = None) -> None:
         super().__init__(message)

@@ -6,13 +6,16 @@ server pays for one write per batch, not for one per decision.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
 from collections import deque
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import anyio
 import orjson
 
 from guardrail.core.record import DecisionRecord, to_json
@@ -44,6 +47,8 @@ class JsonlSink:
         self._waiting: deque[DecisionRecord] = deque(maxlen=MAX_WAITING)
         self._wake = threading.Event()
         self._stopping = False
+        self._written: Future[None] = Future()  # all that there will be
+        self._written.set_running_or_notify_cancel()  # so that none who waits for it can cancel it
         self.dropped = 0
         self._thread = threading.Thread(target=self._run, name="guardrail-audit", daemon=True)
         self._thread.start()
@@ -57,10 +62,12 @@ class JsonlSink:
             self._wake.set()
 
     async def aclose(self) -> None:
-        """Write what waits and close the file."""
+        """Write what waits and close the file, in a scope that is cancelled too."""
         self._stopping = True
         self._wake.set()
-        self._thread.join()
+        with anyio.CancelScope(shield=True):
+            await asyncio.wrap_future(self._written)
+        self._thread.join()  # it has nothing more to do
         try:
             self._file.close()
         except OSError as error:  # what the disk did not take is counted already
@@ -68,13 +75,16 @@ class JsonlSink:
 
     def _run(self) -> None:
         pause = threading.Event()
-        while not self._stopping:
-            self._wake.wait()
-            if not self._stopping:
-                pause.wait(FLUSH_S)
-            self._wake.clear()
+        try:
+            while not self._stopping:
+                self._wake.wait()
+                if not self._stopping:
+                    pause.wait(FLUSH_S)
+                self._wake.clear()
+                self._write()
             self._write()
-        self._write()
+        finally:
+            self._written.set_result(None)
 
     def _write(self) -> None:
         lines = []

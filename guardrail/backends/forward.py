@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 from urllib.parse import quote
 
-from guardrail.backends.http1 import Connection, NetworkError
+from guardrail.backends.http1 import Connection
+from guardrail.backends.network_errors import NetworkError
 from guardrail.backends.outbound import Outbound, bearer, origin_of
 from guardrail.errors import UpstreamLost
 from guardrail.wire.replies import Header

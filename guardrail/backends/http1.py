@@ -7,14 +7,7 @@ States: idle -> ``begin`` -> waiting for the head -> body -> complete -> idle ag
 - An answer is whole only by its length, its last chunk, or, having neither, the server's clean close.
 - Interim answers (1xx) are skipped; HEAD, 204 and 304 have no body, whatever their head says.
 - Reading stops above ``HIGH_BYTES`` until the reader has caught up. Bytes that nobody asked for close.
-
-Every failure is a ``NetworkError``::
-
-    NetworkError
-    ├── ConnectFailed    never connected: nothing was sent
-    ├── Lost             ended before the answer did; the request may have been acted upon
-    ├── Silent           connected, but nothing moved for the longest silence
-    └── Malformed        what came is not HTTP/1.1, or what should be sent is not
+- Every failure is a ``NetworkError`` (``guardrail.backends.network_errors``).
 """
 
 from __future__ import annotations
@@ -24,34 +17,15 @@ from typing import Final, cast
 
 import httptools
 
-__all__ = ["ConnectFailed", "Connection", "Header", "Lost", "Malformed", "NetworkError", "Silent"]
+from guardrail.backends.network_errors import Lost, Malformed, Silent
+from guardrail.wire.replies import Header
 
-Header = tuple[bytes, bytes]
+__all__ = ["Connection"]
 
 HEAD_BYTES: Final = 65_536
 """The most that may come without a byte of body: heads, trailers, chunk extensions (nginx: 32 KiB)."""
 HIGH_BYTES: Final = 262_144  # one read of uvloop's
 _BODILESS: Final = frozenset({204, 304})  # RFC 9110 section 6.4.1
-
-
-class NetworkError(Exception):
-    """A call failed on the network or on the protocol."""
-
-
-class ConnectFailed(NetworkError):
-    """The connection was never made, so that nothing was sent."""
-
-
-class Lost(NetworkError):
-    """The connection ended before the answer did."""
-
-
-class Silent(NetworkError):
-    """Nothing came, and nothing could be sent, for the longest silence."""
-
-
-class Malformed(NetworkError):
-    """What came, or what was to be sent, is not HTTP/1.1."""
 
 
 class Connection(asyncio.Protocol):
@@ -134,7 +108,9 @@ class Connection(asyncio.Protocol):
             await self._wait()
         parts, self._parts, self._size = self._parts, [], 0
         if not self._reading:
-            self._resume()
+            self._reading = True
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def read_all(self, limit: int) -> bytes:
@@ -305,11 +281,6 @@ class Connection(asyncio.Protocol):
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
-
-    def _resume(self) -> None:
-        self._reading = True
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
 
     def _watch(self) -> None:
         """One timer for many waits: it moves on to the deadline of the last one."""

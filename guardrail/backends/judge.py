@@ -15,7 +15,6 @@ from typing import Final
 import anyio
 import orjson
 
-from guardrail.backends.http1 import ConnectFailed, NetworkError
 from guardrail.backends.judge_replies import (
     Answer,
     after_analysis,
@@ -25,6 +24,7 @@ from guardrail.backends.judge_replies import (
     was_cut,
 )
 from guardrail.backends.judge_requests import CHAT, EFFORT_FIELDS, Question, system_text
+from guardrail.backends.network_errors import ConnectFailed, NetworkError
 from guardrail.backends.ollama import NATIVE, was_filled
 from guardrail.backends.outbound import Outbound, bearer, origin_of
 from guardrail.backends.presets import PRESETS, Preset

@@ -1,4 +1,4 @@
-"""LiteLLM as upstream and as classifier, for providers that do not speak OpenAI's API.
+"""LiteLLM as classifier, for providers that do not speak OpenAI's API.
 
 LiteLLM takes seconds to import, so this module is imported only where the configuration asks for it.
 Needs the extra ``guardrail[litellm]``.
@@ -13,7 +13,6 @@ from typing import Any, Final
 from guardrail.backends.judge import JudgeSettings, sendable
 from guardrail.backends.judge_requests import json_schema
 from guardrail.backends.litellm_library import httpx, litellm
-from guardrail.backends.litellm_upstream import LiteLLMUpstream
 from guardrail.backends.prices import with_cost
 from guardrail.backends.retry import AGAIN, Transient, until_sound
 from guardrail.core.answer import read_answer
@@ -31,7 +30,7 @@ from guardrail.errors import (
     MalformedVerdict,
 )
 
-__all__ = ["LiteLLMClassifier", "LiteLLMUpstream"]
+__all__ = ["LiteLLMClassifier"]
 
 _TRANSIENT: Final = frozenset({408, 409, 425, 498})
 _LOST: Final = (httpx.ReadError, httpx.WriteError, httpx.ReadTimeout, httpx.RemoteProtocolError)

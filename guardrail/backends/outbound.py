@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from guardrail.backends.http1 import Header
 from guardrail.backends.pool import Asked, Body, Origin, Pool
 from guardrail.errors import ConfigError
+from guardrail.wire.replies import Header
 
 __all__ = ["Outbound", "bearer", "origin_of"]
 

@@ -17,7 +17,9 @@ from typing import Final
 import anyio
 from anyio.abc import TaskGroup
 
-from guardrail.backends.http1 import ConnectFailed, Connection, Header, Lost, Malformed, NetworkError
+from guardrail.backends.http1 import Connection
+from guardrail.backends.network_errors import ConnectFailed, Lost, Malformed, NetworkError
+from guardrail.wire.replies import Header
 
 __all__ = ["Origin", "Pool"]
 

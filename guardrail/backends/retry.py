@@ -66,6 +66,7 @@ async def until_sound(
             if failed.retry_after_s is not None:
                 wait = failed.retry_after_s
             if attempt == most or (lost and failed.lost) or not time_left_for(wait):
+                failed.error.retry_after_s = failed.retry_after_s
                 raise failed.error from None
             if failed.lost:
                 lost = True

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from guardrail.backends.audit_jsonl import JsonlSink
@@ -170,12 +169,7 @@ def _proxy(config: Config) -> ProxyApp:
 def _chosen(known: PolicySet, ids: list[str], stage: Stage) -> tuple[Policy, ...]:
     chosen = []
     for policy_id in ids:
-        if policy_id not in known:
-            raise ConfigError(
-                f"policies.{stage.value}: no policy {policy_id!r} in the directory; "
-                f"it holds {', '.join(policy.id for policy in known)}"
-            )
-        policy = known[policy_id]
+        policy = _known(known, policy_id, f"policies.{stage.value}")
         if stage not in policy.stages:
             raise ConfigError(
                 f"policies.{stage.value}: {policy_id} is not written for this stage; "
@@ -185,11 +179,20 @@ def _chosen(known: PolicySet, ids: list[str], stage: Stage) -> tuple[Policy, ...
     return tuple(chosen)
 
 
+def _known(known: PolicySet, policy_id: str, key: str) -> Policy:
+    if policy_id not in known:
+        raise ConfigError(
+            f"{key}: no policy {policy_id!r} in the directory; "
+            f"it holds {', '.join(policy.id for policy in known)}"
+        )
+    return known[policy_id]
+
+
 def _upstream(config: UpstreamConfig, closers: list[Close]) -> ASGIApp:
     if config.kind == "demo":
         return DemoModel()
     if config.kind == "litellm":
-        from guardrail.backends.litellm import LiteLLMUpstream
+        from guardrail.backends.litellm_upstream import LiteLLMUpstream
 
         return LiteLLMUpstream(config.api_key, config.base_url, config.litellm)
     forwarder = HttpForwarder(config.base_url, config.api_key)
@@ -209,17 +212,13 @@ def _law_routes(config: Config) -> None:
 
 
 def _redaction(config: RedactionConfig) -> RedactionRules:
-    key = config.secret.encode() or secrets.token_bytes(32)
-    return RedactionRules(config.strategy, config.keep_last, key)
+    rules = RedactionRules(config.strategy, config.keep_last)
+    return replace(rules, key=config.secret.encode()) if config.secret else rules
 
 
 def _fail_rules(config: OnErrorConfig, known: PolicySet) -> dict[Stage, FailRules]:
     for policy_id in config.policies:
-        if policy_id not in known:
-            raise ConfigError(
-                f"on_error.policies: no policy {policy_id!r} in the directory; "
-                f"it holds {', '.join(policy.id for policy in known)}"
-            )
+        _known(known, policy_id, "on_error.policies")
     rules = {}
     for stage, fail in ((Stage.INPUT, config.input), (Stage.OUTPUT, config.output)):
         own = {name: getattr(stages, stage.value) for name, stages in config.policies.items()}

@@ -228,8 +228,8 @@ class PathsConfig(Model):
     )
     exempt: list[str] = Field(
         default_factory=list,
-        description="What only ends like the API of a model, such as /rooms/*/messages: the middleware leaves "
-        "it to the app. * is one segment.",
+        description="What only ends like the API of a model, such as /rooms/*/messages: the middleware "
+        "leaves it to the app. * is one segment.",
     )
 
     @model_validator(mode="after")

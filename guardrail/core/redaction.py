@@ -11,7 +11,7 @@ from guardrail.core.conversation import Address, Kind, Segment
 from guardrail.core.policy import Strategy
 from guardrail.core.views import Leaf, View, json_view, leaves
 
-__all__ = ["Edit", "Put", "Redaction", "Span", "apply", "edits", "merge", "touching"]
+__all__ = ["Edit", "Put", "Redaction", "Span", "apply", "edits", "escaped", "merge", "touching"]
 
 # Of spans that overlap the one that tells least decides: nothing, whether two texts are equal,
 # the text itself to the client alone, some of its characters to the model.
@@ -109,7 +109,7 @@ def edits(segment: Segment, spans: Iterable[Span], put: Put) -> list[Edit]:
         if view is not None:
             return _in_json(text, view, merged, put)
         if text.lstrip()[:1] in ("{", "[", '"'):
-            return [Edit(s.start, s.end, _escaped(put(s, text[s.start : s.end]))) for s in merged]
+            return [Edit(s.start, s.end, escaped(put(s, text[s.start : s.end]))) for s in merged]
     return [Edit(s.start, s.end, put(s, text[s.start : s.end])) for s in merged]
 
 
@@ -122,7 +122,7 @@ def _in_json(raw: str, view: View, spans: Sequence[Span], put: Put) -> list[Edit
     for leaf, own in _shared_out(raw, pieces):
         before = len(made)
         for span in own:
-            new = _escaped(put(span, view.read(span.start, span.end)))
+            new = escaped(put(span, view.read(span.start, span.end)))
             made.append(Edit(span.start, span.end, new if leaf.quoted else f'"{new}"'))
         if leaf.owner >= 0 and own:
             number = keys.number(leaf, made[before:])
@@ -179,5 +179,6 @@ class _Keys:
         return str(json.loads(f'"{written}"', strict=False))
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """A text as the content of a JSON string."""
     return json.dumps(text, ensure_ascii=False)[1:-1]

@@ -27,10 +27,10 @@ from typing import Final
 from guardrail.core.conversation import Kind, Segment
 from guardrail.core.placeholders import Found, code, codes, kind_of, spelling
 from guardrail.core.policy import Strategy
-from guardrail.core.redaction import Edit, Span, apply, edits, merge
+from guardrail.core.redaction import Edit, Span, edits, merge
 from guardrail.core.views import json_view, plain, unescaped
 
-__all__ = ["Edit", "RedactionRules", "Vault", "apply", "mask"]
+__all__ = ["RedactionRules", "Vault", "mask"]
 
 _HASH_LETTERS: Final = 16
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")

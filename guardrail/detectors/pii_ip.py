@@ -8,13 +8,14 @@ from typing import Final
 
 from guardrail.detectors.detector import Detector, Triggered, tidy
 from guardrail.detectors.patterns import Patterns
+from guardrail.detectors.pii_context import RIGHT
 
 __all__ = ["IP", "find_ip"]
 
 _LONGEST: Final = 45  # RFC 4291 section 2.2: eight groups, the last two as IPv4
 
 # Four decimal numbers, not a part of a longer dotted number, a word or a package's version.
-_V4: Final = r"(?:^|[^\w.\-])(\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3})(?:$|[^\w.\-]|[.\-](?:\W|$))"
+_V4: Final = r"(?:^|[^\w.\-])(\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3})" + RIGHT
 # Eight groups, or fewer with "::" behind a whole first group. A shorter first group is left alone:
 # Python's slices (x[1::2]) and C++'s names (a::b) are well-formed IPv6, and what is assigned to
 # hosts begins 2xxx, fcxx, fdxx or fe80.

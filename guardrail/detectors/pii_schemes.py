@@ -83,9 +83,9 @@ SCHEMES: Final = (
     Scheme(
         _stdnum("nl.bsn"), names=r"bsn|burgerservicenummer|sofi-?nummer", bare=r"\d{4}[ .]?\d\d[ .]?\d{3}"
     ),
-    Scheme(_stdnum("be.nn"), r"\d\d\.\d\d\.\d\d-\d{3}\.\d\d"),
     Scheme(
         _stdnum("be.nn"),
+        r"\d\d\.\d\d\.\d\d-\d{3}\.\d\d",
         names=r"rijksregister\w*|num[eé]ro national|registre national|insz|niss",
         bare=r"\d{11}",
     ),
@@ -100,15 +100,17 @@ SCHEMES: Final = (
         bare=r"(?:\d\d)?\d{6}[\-+]?\d{4}",
     ),
     Scheme(_stdnum("dk.cpr"), names=rf"cpr|{_PERSON_NUMBER}", bare=r"\d{6}-?\d{4}"),
-    Scheme(_stdnum("no.fodselsnummer"), r"[0-7]\d[01]\d{3} \d{5}"),
     Scheme(
         _stdnum("no.fodselsnummer"),
+        r"[0-7]\d[01]\d{3} \d{5}",
         names=rf"f[oø]dselsnummer|f[oø]dselsnr|{_PERSON_NUMBER}",
         bare=r"\d{11}",
     ),
-    Scheme(_stdnum("fi.hetu"), r"[0-3]\d[01]\d{3}[\-+A-FU-Y]\d{3}[A-FHJ-NPR-Y]"),
     Scheme(
-        _stdnum("fi.hetu"), names=r"hetu|henkil[oö]tunnus|personbeteckning", bare=r"\d{6}[\-+A-FU-Y]\d{3}\w"
+        _stdnum("fi.hetu"),
+        r"[0-3]\d[01]\d{3}[\-+A-FU-Y]\d{3}[A-FHJ-NPR-Y]",
+        names=r"hetu|henkil[oö]tunnus|personbeteckning",
+        bare=r"\d{6}[\-+A-FU-Y]\d{3}\w",
     ),
     Scheme(_stdnum("is_.kennitala"), names=r"kennitala", bare=r"\d{6}-?\d{4}"),
     Scheme(_stdnum("pl.pesel"), names=r"pesel", bare=r"\d{11}"),
@@ -132,12 +134,10 @@ SCHEMES: Final = (
     ),
     Scheme(_stdnum("mx.curp"), r"(?i:[A-Z]{4}\d{6}[HMX][A-Z]{5}[A-Z0-9]\d)"),
     Scheme(_stdnum("mx.rfc"), names=r"rfc", bare=r"[A-Z&Ñ]{4}[ \-]?\d{6}[ \-]?[A-Z0-9]{3}"),
-    Scheme(_stdnum("br.cpf"), r"\d{3}\.\d{3}\.\d{3}-\d\d"),
-    Scheme(_stdnum("br.cpf"), names=r"cpf", bare=r"\d{11}"),
+    Scheme(_stdnum("br.cpf"), r"\d{3}\.\d{3}\.\d{3}-\d\d", names=r"cpf", bare=r"\d{11}"),
     Scheme(_stdnum("ar.cuit"), r"2[0347]-\d{8}-\d"),
     Scheme(_stdnum("ar.dni"), names=r"dni|documento", bare=r"\d{1,2}\.\d{3}\.\d{3}|\d{7,8}"),
-    Scheme(_stdnum("cl.rut"), r"\d{1,2}\.\d{3}\.\d{3}-[\dKk]"),
-    Scheme(_stdnum("cl.rut"), names=r"rut|run", bare=r"\d{7,8}-[\dKk]"),
+    Scheme(_stdnum("cl.rut"), r"\d{1,2}\.\d{3}\.\d{3}-[\dKk]", names=r"rut|run", bare=r"\d{7,8}-[\dKk]"),
     Scheme(_stdnum("do.cedula"), names=r"c[eé]dula(?: de identidad)?", bare=r"\d{3}-?\d{7}-?\d"),
     Scheme(_stdnum("ec.ci"), names=r"c[eé]dula(?: de identidad)?", bare=r"\d{9}-?\d"),
     # Asia, Oceania, Africa
@@ -147,8 +147,12 @@ SCHEMES: Final = (
     Scheme(_is_nric, r"[STFGM]\d{7}[A-Z]"),
     Scheme(_stdnum("my.nric"), r"\d\d[01]\d[0-3]\d-\d\d-\d{4}"),
     Scheme(_stdnum("id.nik"), names=r"nik|ktp", bare=r"\d{16}"),
-    Scheme(_stdnum("th.pin"), r"[1-8]-\d{4}-\d{5}-\d\d-\d"),
-    Scheme(_stdnum("th.pin"), names="เลขประจำตัวประชาชน|บัตรประชาชน|thai id", bare=r"[1-8]\d{12}"),
+    Scheme(
+        _stdnum("th.pin"),
+        r"[1-8]-\d{4}-\d{5}-\d\d-\d",
+        names="เลขประจำตัวประชาชน|บัตรประชาชน|thai id",
+        bare=r"[1-8]\d{12}",
+    ),
     Scheme(_stdnum("in_.aadhaar"), names="aadha?ar|uidai|आधार", bare=r"[2-9]\d{3}[ \-]?\d{4}[ \-]?\d{4}"),
     Scheme(_stdnum("in_.pan"), r"[A-Z]{3}P[A-Z]\d{4}[A-Z]"),
     Scheme(_stdnum("pk.cnic"), r"[1-7]\d{4}-\d{7}-\d"),

@@ -10,7 +10,7 @@ from guardrail.detectors.detector import Detector, Triggered, tidy
 from guardrail.detectors.patterns import Patterns
 from guardrail.detectors.placeholders import is_placeholder
 
-__all__ = ["ASSIGNMENT", "entropy", "find_assignment"]
+__all__ = ["ASSIGNMENT", "entropy", "find_assignment", "is_random"]
 
 _LONGEST: Final = 200
 
@@ -66,6 +66,11 @@ def entropy(value: str) -> float:
     return -sum(n / size * log2(n / size) for n in Counter(value).values())
 
 
+def is_random(value: str, bits: float) -> bool:
+    """Whether a value has letters and digits, and at least so many bits of entropy a character."""
+    return any(c.isalpha() for c in value) and any(c.isdigit() for c in value) and entropy(value) >= bits
+
+
 def find_assignment(text: str) -> list[tuple[int, int]]:
     """Spans of the values (not the names) of ``password = "..."`` and its relatives."""
     spans = [
@@ -77,14 +82,8 @@ def find_assignment(text: str) -> list[tuple[int, int]]:
 
 
 def _is_secret(value: str, bits: float) -> bool:
-    """Of letters and digits, random enough, and neither a placeholder nor code."""
-    return (
-        any(c.isalpha() for c in value)
-        and any(c.isdigit() for c in value)
-        and entropy(value) >= bits
-        and not is_placeholder(value)
-        and not _OTHER.hits(value)
-    )
+    """Random enough, and neither a placeholder nor code."""
+    return is_random(value, bits) and not is_placeholder(value) and not _OTHER.hits(value)
 
 
 ASSIGNMENT: Final = Triggered(

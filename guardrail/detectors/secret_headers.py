@@ -8,7 +8,7 @@ from typing import Final
 from guardrail.detectors.detector import Detector, Triggered, tidy
 from guardrail.detectors.patterns import Patterns
 from guardrail.detectors.placeholders import is_placeholder
-from guardrail.detectors.secret_assignment import entropy
+from guardrail.detectors.secret_assignment import is_random
 
 __all__ = ["HEADER", "find_header"]
 
@@ -60,9 +60,7 @@ def _is_secret(index: int, value: str) -> bool:
         return _is_basic(value)
     if is_placeholder(value):
         return False
-    if index == _LOGIN:
-        return True
-    return any(c.isdigit() for c in value) and any(c.isalpha() for c in value) and entropy(value) >= _BITS
+    return index == _LOGIN or is_random(value, _BITS)
 
 
 def _is_basic(value: str) -> bool:

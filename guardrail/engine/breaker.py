@@ -19,6 +19,8 @@ Rules:
 5. A failure counts only when no call had a verdict since this one set out: an endpoint that answers
    others meanwhile is not gone but slow, which is the limit's concern. A pause would make it worse.
 6. Whoever enters must settle, once. A trial that is never settled would keep the breaker half open.
+7. A server that says when to come back (``Retry-After``) is *spared* until then: it is asked last. That is
+   no state: where there is no other server, it is asked as ever.
 
 The last failure is kept as ``cause``: while a breaker is open by ``auth``, what it refuses is still a
 failure of class ``auth``, which no fail mode may open.
@@ -35,6 +37,7 @@ from guardrail.errors import FailureCode
 
 __all__ = ["Breaker", "BreakerState"]
 
+_LONGEST_SPARE_S: Final = 60.0  # whatever a server says
 _FAILS: Final = frozenset({FailureCode.UNAVAILABLE, FailureCode.TIMEOUT, FailureCode.AUTH})
 
 
@@ -58,6 +61,7 @@ class Breaker:
         "_era",
         "_failures",
         "_open_s",
+        "_spared_until",
         "_state",
         "_trial",
         "_until",
@@ -77,6 +81,7 @@ class Breaker:
         self._trial = False
         self._era = 0
         self._verdicts = 0
+        self._spared_until = 0.0
         self.cause: FailureCode | None = None
 
     @property
@@ -92,6 +97,15 @@ class Breaker:
         if self._state is BreakerState.CLOSED:
             return True
         return self.state is BreakerState.HALF_OPEN and not self._trial
+
+    @property
+    def spared(self) -> bool:
+        """Whether others are to be asked first."""
+        return self._spared_until > 0 and self._clock() < self._spared_until
+
+    def spare(self, seconds: float) -> None:
+        """The server asks to be left alone for so long."""
+        self._spared_until = max(self._spared_until, self._clock() + min(seconds, _LONGEST_SPARE_S))
 
     def enter(self) -> tuple[int, int]:
         """A call sets out, which ``allows`` must permit. Returns when, for ``settle``."""

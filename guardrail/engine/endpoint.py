@@ -66,6 +66,8 @@ class Endpoint:
             verdict = await self.classifier.classify(policy, subject)
         except ClassifierError as error:
             outcome = error.code
+            if error.retry_after_s:
+                self.breaker.spare(error.retry_after_s)
             raise
         except anyio.get_cancelled_exc_class():
             if deadline <= anyio.current_time():

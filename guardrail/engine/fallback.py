@@ -11,7 +11,8 @@ import anyio
 from guardrail.core.conversation import Subject
 from guardrail.core.policy import Policy
 from guardrail.core.verdict import Step, Verdict
-from guardrail.errors import ClassifierError, ClassifierTimeout, FailureCode, MalformedVerdict
+from guardrail.engine.hedge import graver
+from guardrail.errors import ClassifierError, ClassifierTimeout, MalformedVerdict
 from guardrail.ports import Classifier
 
 __all__ = ["Fallback"]
@@ -54,7 +55,7 @@ class Fallback:
         try:
             verdict = await _within(_SHARE_OTHER, self._other, policy, subject)
         except ClassifierError as error:
-            raise min(failed, error, key=_order) from None
+            raise graver([error, failed]) from None  # of two alike the primary's
         if _condemns(failed) and not verdict.violation:
             raise failed
         return replace(verdict, steps=(step, *verdict.steps))
@@ -70,7 +71,3 @@ async def _within(share: float, judge: Classifier, policy: Policy, subject: Subj
 
 def _condemns(error: ClassifierError) -> bool:
     return isinstance(error, MalformedVerdict) and error.violation
-
-
-def _order(error: ClassifierError) -> int:
-    return 0 if error.code is FailureCode.AUTH else 1 if _condemns(error) else 2

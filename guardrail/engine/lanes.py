@@ -6,14 +6,13 @@ far its text was released and what replaces which of it. Places are counted from
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final, Protocol
 
 from guardrail.core.conversation import Kind, Segment
-from guardrail.core.redaction import Edit
+from guardrail.core.redaction import Edit, escaped
 from guardrail.core.release import Release, StreamRules
 from guardrail.core.stream import StreamGuard
 from guardrail.core.vault import Vault
@@ -90,9 +89,7 @@ class Lane:
         if release.spans or vault:
             kind = Kind.TOOL_ARGUMENTS if self.quoted and self.whole else self.kind
             for edit in vault.answer(Segment(original, (), kind, self.last), release.spans):
-                text = edit.text
-                if self.quoted and not self.whole:
-                    text = json.dumps(text, ensure_ascii=False)[1:-1]
+                text = escaped(edit.text) if self.quoted and not self.whole else edit.text
                 self.edits.append(Edit(at + edit.start, at + edit.end, text))
             self.last = (self.last + original)[-_LOOKED_BACK:]
         self.judged.append(original)

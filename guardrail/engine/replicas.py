@@ -134,10 +134,11 @@ class Replicas:
         return tuple(sorted(self._endpoints, key=score, reverse=True))
 
     def _choose(self, order: Sequence[Endpoint], besides: Endpoint | None = None) -> Endpoint | None:
-        """The first endpoint that may be asked and is not much busier than the others."""
+        """The first endpoint that may be asked, is not spared and is not much busier than the others."""
         fit = [endpoint for endpoint in order if endpoint is not besides and endpoint.breaker.allows]
         if len(fit) < 2:
             return fit[0] if fit else None
+        fit = [endpoint for endpoint in fit if not endpoint.breaker.spared] or fit
         average = (sum(endpoint.limit.load for endpoint in fit) + 1) / len(fit)
         most = max(_BUSIER * average, 1.0)
         return next(endpoint for endpoint in fit if endpoint.limit.load < most)  # the least busy one is

@@ -236,6 +236,28 @@ class TestWriting:
         assert [line["id"] for line in lines(tmp_path / "a.jsonl")] == ["gr-2", "gr-3", "gr-4"]
         assert sink.dropped == 2
 
+    async def test_the_event_loop_goes_on_while_it_is_closed(self, tmp_path: Path):
+        gate = threading.Event()
+
+        class Stuck(JsonlSink):
+            """Writes nothing until its gate opens, like a disk that hangs."""
+
+            def _write(self) -> None:
+                assert gate.wait(BOUND_S)
+                super()._write()
+
+        before = threads()
+        sink = Stuck(tmp_path / "a.jsonl")
+        sink.record(record_of())
+        async with anyio.create_task_group() as group:
+            group.start_soon(sink.aclose)
+            await anyio.wait_all_tasks_blocked()
+            group.cancel_scope.cancel()  # what waits is written all the same
+            gate.set()  # only a loop that goes on comes here
+        assert [line["id"] for line in lines(tmp_path / "a.jsonl")] == ["gr-0"]
+        assert sink._file.closed
+        assert threads() <= before
+
     async def test_a_full_disk_costs_records_but_never_raises(self, caplog: pytest.LogCaptureFixture):
         sink = JsonlSink(Path("/dev/full"))
         sink.record(record_of())

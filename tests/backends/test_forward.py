@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrail.backends.forward import HttpForwarder
-from guardrail.backends.http1 import NetworkError
+from guardrail.backends.network_errors import NetworkError
 from guardrail.backends.outbound import Outbound
 from guardrail.errors import ConfigError, UpstreamLost
 from guardrail.testing import drive_asgi

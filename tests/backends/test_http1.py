@@ -7,7 +7,8 @@ from typing import Any
 import anyio
 import pytest
 
-from guardrail.backends.http1 import HEAD_BYTES, HIGH_BYTES, Lost, Malformed, NetworkError, Silent
+from guardrail.backends.http1 import HEAD_BYTES, HIGH_BYTES
+from guardrail.backends.network_errors import Lost, Malformed, NetworkError, Silent
 from tests.raw_http import LENGTH, OK, calls
 
 pytestmark = pytest.mark.anyio

@@ -16,8 +16,8 @@ import orjson
 import pytest
 
 from guardrail.backends import retry
-from guardrail.backends.http1 import NetworkError
 from guardrail.backends.judge import JudgeClassifier, JudgeSettings
+from guardrail.backends.network_errors import NetworkError
 from guardrail.backends.presets import PRESETS, Preset
 from guardrail.backends.prices import Prices
 from guardrail.core.conversation import Kind, Segment, Subject, Turn

@@ -24,6 +24,7 @@ from guardrail.wire.dialect import Dialect
 from guardrail.wire.messages import MessagesDialect
 from guardrail.wire.responses import ResponsesDialect
 from guardrail.wire.sse import SseDecoder
+from tests.backends.litellm_arguments import LEAD_ELSEWHERE
 from tests.fakes import FakeServer, FakeUpstream, Say, Seen, chunk, completion, stream
 from tests.wire.claudes import answer as claude_answer
 from tests.wire.claudes import said as claude_said
@@ -58,7 +59,7 @@ def _clients_of_litellm_end_here() -> Iterator[None]:
 
 
 def upstream_of(server: FakeServer, **arguments: Any) -> Any:
-    from guardrail.backends.litellm import LiteLLMUpstream
+    from guardrail.backends.litellm_upstream import LiteLLMUpstream
 
     return LiteLLMUpstream(KEY, server.url, arguments)
 
@@ -115,39 +116,7 @@ class TestUpstream:
             await ask(upstream_of(server), ASKED | known)
         assert {key: server.seen[0].json.get(key) for key in known} == known
 
-    @pytest.mark.parametrize(
-        "name",
-        [
-            "api_base",
-            "base_url",
-            "api_key",
-            "custom_llm_provider",
-            "extra_body",
-            "extra_headers",
-            "headers",
-            "fallbacks",
-            "context_window_fallback_dict",
-            "model_list",
-            "deployment_id",
-            "client",
-            "organization",
-            "api_version",
-            "timeout",
-            "num_retries",
-            "mock_response",
-            "mock_tool_calls",
-            "prompt_id",
-            "prompt_variables",
-            "roles",
-            "initial_prompt_value",
-            "final_prompt_value",
-            "logger_fn",
-            "metadata",
-            "litellm_metadata",
-            "provider_specific_header",
-            "unknown",
-        ],
-    )
+    @pytest.mark.parametrize("name", [*LEAD_ELSEWHERE, "unknown"])
     async def test_a_caller_reaches_no_argument_of_litellm(self, name: str):
         """Neither another address, nor another key, nor messages that nobody has judged."""
         unjudged = [{"role": "user", "content": "UNJUDGED"}]
@@ -230,7 +199,7 @@ class TestUpstream:
 
     async def test_an_unknown_model_is_the_callers_fault(self):
         with FakeUpstream() as server:
-            from guardrail.backends.litellm import LiteLLMUpstream
+            from guardrail.backends.litellm_upstream import LiteLLMUpstream
 
             start, _ = await ask(LiteLLMUpstream("", "", {}), ASKED | {"model": "no-such-provider/x"})
         assert start["status"] == 400
@@ -331,7 +300,7 @@ def _completion(pieces: list[str], *, streaming: bool) -> Say:
 
 def of(name: str, server: FakeServer) -> tuple[Any, str]:
     """An upstream at this provider, and a model of it."""
-    from guardrail.backends.litellm import LiteLLMUpstream
+    from guardrail.backends.litellm_upstream import LiteLLMUpstream
 
     base = server.url if name == "openai" else server.url.removesuffix("/v1")
     return LiteLLMUpstream(KEY, base, {}), f"{name}/fake-model"

@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 
 from guardrail.backends import pool as pool_module
-from guardrail.backends.http1 import ConnectFailed, Lost, Malformed, Silent
+from guardrail.backends.network_errors import ConnectFailed, Lost, Malformed, Silent
 from guardrail.backends.outbound import Outbound, origin_of
 from guardrail.backends.pool import Origin, request_head
 from tests.raw_http import LENGTH, OK, calls

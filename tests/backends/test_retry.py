@@ -121,9 +121,10 @@ async def test_with_one_try_nothing_is_read_twice(outcome: Outcome, monkeypatch:
 @pytest.mark.parametrize("wait", [None, 3600.0, float("inf")])
 async def test_a_pause_that_outlasts_the_deadline_is_not_begun(wait: float | None):
     script = Script(Transient(BUSY, wait))
-    with anyio.fail_after(0.05 if wait is None else 60), pytest.raises(ClassifierRateLimited):
+    with anyio.fail_after(0.05 if wait is None else 60), pytest.raises(ClassifierRateLimited) as caught:
         await until_sound(script, 100)
     assert len(script.asked) == 1
+    assert caught.value.retry_after_s == wait
 
 
 async def test_the_error_told_is_the_failures_own_and_hides_nothing_behind_it():

@@ -15,6 +15,7 @@ from guardrail.core.excerpts import locate
 from guardrail.core.policy import Strategy
 from guardrail.core.redaction import Edit, Redaction, Span, apply, edits, merge
 from guardrail.core.views import folded
+from tests.core.json_values import JSON_VALUES, strings
 
 SPANS = st.lists(
     st.builds(
@@ -107,28 +108,10 @@ class TestEdits:
         assert Redaction(Segment("call 0170", ("messages", 0)), ()).address == ("messages", 0)
 
 
-JSON_TEXT = st.text(max_size=8)
-JSON_VALUES = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-9_999, 9_999), st.floats(allow_nan=False), JSON_TEXT),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(JSON_TEXT, inner, max_size=3)),
-    max_leaves=8,
-)
 # Characters that JSON escapes, and none of those in the replacement.
 SECRET = st.text('zqxj\n\t"\\/é\u2028😀', min_size=3, max_size=10).filter(
     lambda t: len(folded(t).text.strip()) > 2
 )
-
-
-def leaves(value):
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield key
-            yield from leaves(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from leaves(item)
-    elif isinstance(value, str):
-        yield value
 
 
 def numbers(value) -> int:
@@ -161,7 +144,7 @@ class TestJson:
         value = {"first": secret, "list": [f"a {secret} b", 7, {secret: value}], "rest": value}
         raw = json.dumps(value, ensure_ascii=ascii_only, indent=indent, separators=separators)
         after = json.loads(redact_value(raw, secret))
-        for leaf in leaves(after):
+        for leaf in strings(after):
             assert secret not in leaf
         assert after["first"].startswith("[REDACTED:P1]") or after["first"].strip() == "[REDACTED:P1]"
         assert after["list"][1] == 7
@@ -177,8 +160,8 @@ class TestJson:
     def test_everything_goes_but_the_shape_stays(self, value):
         raw = json.dumps(value)
         after = json.loads(redacted(arguments(raw), Span(0, len(raw), "P1")))
-        assert {leaf.partition("#")[0] for leaf in leaves(after)} <= {"[REDACTED:P1]", ""}
-        assert len(list(leaves(after))) == len(list(leaves(value))) + numbers(value)
+        assert {leaf.partition("#")[0] for leaf in strings(after)} <= {"[REDACTED:P1]", ""}
+        assert len(list(strings(after))) == len(list(strings(value))) + numbers(value)
         assert isinstance(after, dict) == isinstance(value, dict)
         assert isinstance(after, list) == isinstance(value, list)
 
@@ -235,7 +218,7 @@ class TestJson:
         spans = [Span(*place, "P1") for place in locate(arguments(raw), ["bob", "sam", '"in"', "al"])[0]]
         made = redacted(arguments(raw), *spans, put=lambda span, text: "[X]" if text.isalpha() else text)
         assert made == after
-        assert len(list(leaves(json.loads(made)))) == len(list(leaves(json.loads(raw))))
+        assert len(list(strings(json.loads(made)))) == len(list(strings(json.loads(raw))))
 
     def test_what_is_put_is_read_and_written_without_escapes(self):
         raw = '{"a": "x\\u0041\\ny", "n": 4.50}'

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from guardrail.core.conversation import Kind, Segment
 from guardrail.core.placeholders import codes
 from guardrail.core.policy import Strategy
-from guardrail.core.redaction import Span, merge
-from guardrail.core.vault import RedactionRules, Vault, apply, mask
+from guardrail.core.redaction import Span, apply, merge
+from guardrail.core.vault import RedactionRules, Vault, mask
 from guardrail.core.views import leaves
 from guardrail.detectors import DETECTORS, find_all
 

@@ -10,26 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrail.core.views import Leaf, folded, json_view, leaves, plain, unescaped
-
-JSON_TEXT = st.text(max_size=8)
-JSON_VALUES = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-9_999, 9_999), st.floats(allow_nan=False), JSON_TEXT),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(JSON_TEXT, inner, max_size=3)),
-    max_leaves=8,
-)
-
-
-def strings(value):
-    """The strings of a JSON value, keys included, in order."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield key
-            yield from strings(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from strings(item)
-    elif isinstance(value, str):
-        yield value
+from tests.core.json_values import JSON_VALUES, strings
 
 
 class TestFolded:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from guardrail.detectors.secret_assignment import ASSIGNMENT, entropy, find_assignment
+from guardrail.detectors.secret_assignment import ASSIGNMENT, entropy, find_assignment, is_random
 from tests.detectors.prefixes import assert_held, embedded
 
 VALUE = "q7Rz9" + "Kp2Lw8Vt4"
@@ -83,6 +83,13 @@ def test_entropy_is_in_bits_a_character() -> None:
     assert entropy("aaaa") == 0
     assert entropy("abab") == 1
     assert entropy("0123456789abcdef") == 4
+
+
+def test_what_is_random_has_letters_and_digits_and_the_entropy_that_is_asked_for() -> None:
+    assert is_random("0a1b", 2)
+    assert not is_random("0a1b", 2.1)
+    assert not is_random("0123456789", 1)
+    assert not is_random("abcdefghij", 1)
 
 
 @given(st.text(st.characters(), min_size=1))

@@ -14,9 +14,7 @@ from guardrail.core.decision import Decision, Failure
 from guardrail.core.policy import Action, LabelRule, Policy, Stage
 from guardrail.core.verdict import Verdict
 from guardrail.engine.check import GuardrailEngine
-from guardrail.errors import (
-    FailureCode,
-)
+from guardrail.errors import FailureCode
 
 BOUND_S = 5.0
 """How long a test waits for what must happen: never reached when the code is right."""

@@ -109,6 +109,21 @@ def test_a_call_from_before_it_opened_neither_ends_nor_prolongs_the_pause(late: 
     assert breaker.state is CLOSED
 
 
+def test_a_server_that_asks_for_it_is_spared_which_is_no_pause():
+    breaker, clock = breaker_of()
+    assert not breaker.spared
+    breaker.spare(3.0)
+    breaker.spare(2.0)
+    clock.now = 2.999
+    assert breaker.spared
+    assert breaker.allows
+    clock.now = 3.0
+    assert not breaker.spared
+    breaker.spare(1e9)
+    clock.now = 63.0
+    assert not breaker.spared
+
+
 def test_a_call_that_fails_while_others_get_verdicts_does_not_count():
     """Ten slow calls time out; each saw somebody answered, so the endpoint is busy, not gone."""
     breaker, _ = breaker_of()

@@ -56,6 +56,7 @@ async def test_any_failure_asks_the_other_and_shows(error: ClassifierError):
     ("first", "second", "raised"),
     [
         (DOWN, UNREADABLE, DOWN),
+        (AUTH, ClassifierRejected("401 there too"), AUTH),
         (DOWN, AUTH, AUTH),
         (AUTH, CONDEMNED, AUTH),
         (CONDEMNED, AUTH, AUTH),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import pytest
@@ -17,18 +16,10 @@ from guardrail.core.stream import StreamGuard
 from guardrail.core.vault import Vault
 from guardrail.detectors import DETECTORS, LONGEST_ELSEWHERE, REACH
 from guardrail.engine.lanes import Lane, sized
+from tests.engine.pieces import Bit
 from tests.marked import marked
 
 RULES = StreamRules()
-
-
-@dataclass(frozen=True)
-class Bit:
-    text: str
-    choice: int = 0
-    channel: str = "content"
-    kind: Kind = Kind.TEXT
-    whole: bool = False
 
 
 def lane(kind: Kind = Kind.TEXT, *, whole: bool = False) -> Lane:

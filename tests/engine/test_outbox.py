@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from guardrail.core.conversation import Kind
 from guardrail.core.redaction import Edit
 from guardrail.core.release import StreamRules
 from guardrail.core.stream import StreamGuard
 from guardrail.engine.lanes import Lane
 from guardrail.engine.outbox import Outbox, Ready
-
-
-@dataclass(frozen=True)
-class Bit:
-    text: str
-    choice: int = 0
-    channel: str = "content"
-    kind: Kind = Kind.TEXT
-    whole: bool = False
+from tests.engine.pieces import Bit
 
 
 def lane(choice: int = 0, *, whole: bool = False) -> Lane:

@@ -24,6 +24,7 @@ from guardrail.engine.limit import ConcurrencyLimit
 from guardrail.engine.replicas import Replicas
 from guardrail.errors import (
     ClassifierError,
+    ClassifierRateLimited,
     ClassifierRejected,
     ClassifierUnavailable,
     ConfigError,
@@ -132,6 +133,19 @@ class TestChoice:
         assert max(loads) <= 6  # 1.25 times the average, and the one that came last
         assert asked(endpoints)[0] == max(loads)
         assert [state.running for state in replicas.states()] == [0] * 4
+
+    async def test_one_that_asks_to_be_left_alone_is_asked_last(self):
+        replicas, (first, second) = replicas_of("ab")
+        busy = ClassifierRateLimited("429")
+        busy.retry_after_s = 60.0
+        script(first, busy)
+        for _ in range(3):
+            assert (await replicas.classify(POLICY, SUBJECT)).label == "OK"
+        assert asked((first, second)) == [1, 3]
+        second.breaker.spare(60.0)  # where all do, it is as if none did
+        script(first, "OK")
+        assert (await replicas.classify(POLICY, SUBJECT)).steps == ()
+        assert asked((first, second)) == [2, 3]
 
     async def test_one_that_rests_is_passed_over(self):
         replicas, endpoints = replicas_of("abc")

@@ -27,6 +27,7 @@ from guardrail.engine.outbox import Ready
 from guardrail.engine.streams import StreamedAnswer
 from guardrail.errors import ClassifierUnavailable, FailureCode
 from guardrail.testing import ScriptedClassifier
+from tests.engine.pieces import Bit
 
 BOUND_S = 5.0
 LABELS = {
@@ -39,16 +40,6 @@ POLICY = Policy("p", "Body.", LABELS)
 TALK = Conversation((Turn("user", (Segment("question", ()),)),))
 SMALL = StreamRules(first=None, window=10, overlap=6, max_held=100)
 WHOLE = StreamRules(ReleaseMode.WHOLE, overlap=6, max_held=100)
-
-
-class Bit(NamedTuple):
-    """A piece: what one event adds to one channel."""
-
-    text: str
-    choice: int = 0
-    channel: str = "content"
-    kind: Kind = Kind.TEXT
-    whole: bool = False
 
 
 class Event(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -13,26 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from guardrail import GuardrailEngine, PolicyViolation
-from guardrail.core.conversation import Conversation, Kind, Subject
+from guardrail.core.conversation import Conversation, Subject
 from guardrail.core.policy import Action
 from guardrail.core.release import ReleaseMode, StreamRules
 from guardrail.frontends.held_stream import HeldStream
 from guardrail.testing import MemorySink, ScriptedClassifier
+from tests.engine.pieces import Bit as Text
 from tests.frontends.test_filters import MAIL, engine
 
 pytestmark = pytest.mark.anyio
 
 SHORT = StreamRules(window=10, overlap=5, first=5)
 CALM = "One calm word after another. " * 4
-
-
-@dataclass
-class Text:
-    text: str
-    choice: int = 0
-    channel: str = "content"
-    kind: Kind = Kind.TEXT
-    whole: bool = False
 
 
 Stream = HeldStream[str, Text]
