@@ -7,23 +7,23 @@ Shapes: platform.openai.com/docs/api-reference/chat and the variants that server
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
-
-import orjson
 
 from guardrail.core.conversation import Address, Conversation, Kind, Turn
 from guardrail.core.decision import Decision
 from guardrail.errors import UnreadableRequest, UnreadableResponse
-from guardrail.wire import json_edit
+from guardrail.wire import json_edit, spelled
 from guardrail.wire.chat_messages import (
     CHOICE_SHAPE,
+    as_list,
     get,
     read_content,
     read_message,
     read_messages,
     strangers,
 )
-from guardrail.wire.chat_refusals import refused_choice, refused_request
+from guardrail.wire.chat_refusals import refused_choice, refused_choices, refused_request
 from guardrail.wire.chat_stream import ChatStream
 from guardrail.wire.dialect import Choice, GuardedRequest
 from guardrail.wire.inline_moderation import ChatModeration, take_moderation
@@ -39,7 +39,6 @@ from guardrail.wire.openai_body import (
     unknown_texts,
 )
 from guardrail.wire.replies import Refusal, Reply, openai_error, refusal_error
-from guardrail.wire.spelled import spelled
 
 __all__ = ["ChatDialect"]
 
@@ -73,6 +72,7 @@ class ChatDialect:
             raise UnreadableRequest("messages is missing or not a list", param="messages")
         raw, added = take_policies(raw, body)
         raw, annotations = take_moderation(raw, body, ChatModeration())
+        structured = is_structured(body)
         return GuardedRequest(
             raw=raw,
             conversation=_whole(body, read_messages(messages)),
@@ -82,17 +82,13 @@ class ChatDialect:
             include_usage=read_usage(body),
             added_policies=added,
             annotations=annotations,
-            structured=is_structured(body),
-            refused_as=Kind.REFUSAL if is_structured(body) else Kind.TEXT,
+            structured=structured,
+            refused_as=Kind.REFUSAL if structured else Kind.TEXT,
         )
 
     def edit(self, raw: bytes, texts: Mapping[Address, str]) -> bytes:
         """New texts in place; what spells the old text of a choice goes."""
-        changes: dict[Address, object] = {**texts}
-        choices = {int(address[1]) for address in texts if address[0] == "choices"}
-        if choices:
-            changes |= spelled(orjson.loads(raw), choices)
-        return json_edit.edit(raw, changes)
+        return spelled.put(raw, texts)
 
     def drop(self, raw: bytes, turns: Sequence[int]) -> bytes:
         """Take out messages."""
@@ -101,7 +97,7 @@ class ChatDialect:
     def read_response(self, raw: bytes) -> list[Choice]:
         """The message of every choice. Raises ``UnreadableResponse``."""
         try:
-            choices = _list(json_edit.loads_strict(raw)["choices"])
+            choices = as_list(json_edit.loads_strict(raw)["choices"])
             found = []
             for position, choice in enumerate(choices):
                 unreadable: list[str] = []
@@ -115,12 +111,7 @@ class ChatDialect:
 
     def refuse_choices(self, raw: bytes, refused: Mapping[int, Refusal], *, structured: bool) -> bytes:
         """Put a refusal in place of each choice at these positions."""
-        choices = orjson.loads(raw)["choices"]
-        changes: dict[Address, object] = {}
-        for position, refusal in refused.items():
-            index = choices[position].get("index", position)
-            changes["choices", position] = refused_choice(index, refusal, structured=structured)
-        return json_edit.edit(raw, changes)
+        return refused_choices(raw, refused, partial(refused_choice, structured=structured))
 
     def refuse(self, request: GuardedRequest, decision: Decision, refusal: Refusal) -> Reply:
         """As many refused choices as were asked for, or the error form."""
@@ -150,9 +141,3 @@ def _whole(body: dict[str, Any], conversation: Conversation) -> Conversation:
         asides = (Turn("prediction", texts),)
     unread += unknown_texts(body, _SILENT_FIELDS)
     return Conversation(conversation.turns, tuple(unread), asides)
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError("not a list")
-    return value

@@ -95,9 +95,9 @@ def read_chunk(event: Event, chunk: Any) -> StreamEvent:
     return StreamEvent(event, deltas, finished, unreadable, indexes)
 
 
-def index_of(choice: dict[str, Any]) -> int:
-    """Which choice of the answer this is; 0 where nothing is said. Raises ``TypeError``."""
-    index = choice.get("index", 0)
+def index_of(value: dict[str, Any], key: str = "index") -> int:
+    """Which of several it is, such as choices; 0 where nothing is said. Raises ``TypeError``."""
+    index = value.get(key, 0)
     if type(index) is not int:
         raise TypeError("an index is not a number")
     return index

@@ -13,7 +13,10 @@ __all__ = [
     "CHOICE_SHAPE",
     "ITEM_NAMES",
     "ITEM_TEXTS",
+    "PLAIN_NAME",
+    "as_list",
     "get",
+    "param_of",
     "read_content",
     "read_message",
     "read_messages",
@@ -64,8 +67,9 @@ CHOICE_SHAPE: Final[_Shape] = dict.fromkeys(
         "error",
     ]
 )
-# Names that chat templates write out for the model. A plain one says nothing; any other is judged.
-_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{0,64}")
+PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{0,64}")
+"""A name that says nothing. Chat templates write names out for the model: any other one is judged."""
+
 _Way = tuple[str, ...]
 ITEM_TEXTS: Final[Mapping[str, Sequence[tuple[_Way, Kind]]]] = {
     "reasoning_details": ((("text",), Kind.REASONING), (("summary",), Kind.REASONING)),
@@ -98,15 +102,16 @@ def read_messages(messages: Sequence[Any], at: Address = ("messages",)) -> Conve
     for index, message in enumerate(messages):
         address = (*at, index)
         if not isinstance(message, dict):
-            raise UnreadableRequest("a message is not an object", param=_param(address))
+            raise UnreadableRequest("a message is not an object", param=param_of(address))
         role = message.get("role")
         if not isinstance(role, str):
-            raise UnreadableRequest("a message has no role", param=_param(address))
+            raise UnreadableRequest("a message has no role", param=param_of(address))
         turns.append(Turn(role, read_message(message, address, unreadable)))
     return Conversation(tuple(turns), tuple(unreadable))
 
 
-def _param(address: Address) -> str:
+def param_of(address: Address) -> str:
+    """How an error names the field at an address: ``messages[0].content``."""
     return json_path(address).removeprefix("$").removeprefix(".")
 
 
@@ -144,14 +149,14 @@ def read_content(content: Any, at: Address, unreadable: list[str]) -> Iterator[S
         yield Segment(content, at)
         return
     if not isinstance(content, list):
-        raise UnreadableRequest("content is neither a string nor a list", param=_param(at))
+        raise UnreadableRequest("content is neither a string nor a list", param=param_of(at))
     for index, part in enumerate(content):
         here = (*at, index)
         if isinstance(part, str):
             yield Segment(part, here)
             continue
         if not isinstance(part, dict):
-            raise UnreadableRequest("a content part is not an object", param=_param(here))
+            raise UnreadableRequest("a content part is not an object", param=param_of(here))
         key = _TEXT_PARTS.get(str(part.get("type")))
         text = part.get(key) if key else None
         if key and isinstance(text, str):
@@ -183,7 +188,7 @@ def read_name(value: Any, way: _Way, at: Address, unreadable: list[str]) -> Iter
     """A name, where it is more than a name."""
     name = get(value, *way)
     if isinstance(name, str):
-        if not _PLAIN_NAME.fullmatch(name):
+        if not PLAIN_NAME.fullmatch(name):
             yield Segment(name, (*at, *way), Kind.FIELD)
     elif isinstance(name, list | dict) and name:
         unreadable.append(json_path((*at, *way)))
@@ -197,11 +202,18 @@ def strangers(value: dict[str, Any], shape: _Shape, at: Address) -> Iterator[str
     for key, inner in value.items():
         inside = shape.get(key)
         if key not in shape and key.casefold() in shape:
-            raise UnreadableRequest("a key differs from a known one only in case", param=_param(at))
+            raise UnreadableRequest("a key differs from a known one only in case", param=param_of(at))
         if inside and isinstance(inner, dict):
             yield from strangers(inner, inside, (*at, key))
         elif (inside or key not in shape) and inner and isinstance(inner, str | list | dict):
             yield json_path((*at, key))
+
+
+def as_list(value: Any) -> list[Any]:
+    """The value. Raises ``TypeError`` where it is no list."""
+    if not isinstance(value, list):
+        raise TypeError("not a list")
+    return value
 
 
 def get(value: Any, *way: str) -> Any:

@@ -20,6 +20,7 @@ from guardrail.core.policy import Mode, Stage
 from guardrail.core.redaction import Span, merge
 from guardrail.errors import FailureCode, UnreadableRequest
 from guardrail.wire.chat_messages import read_messages
+from guardrail.wire.json_edit import value_at
 from guardrail.wire.openai_body import read_object
 from guardrail.wire.policies import WORDS, ActionWord
 from guardrail.wire.requests import Message, validated
@@ -46,11 +47,7 @@ class MessagesCheck(_Check):
     messages: Annotated[list[Message], Field(min_length=1)]
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
-
-
-class Place(_Answer):
+class Place(BaseModel):
     """Where something was found: ``text[start:end]``, in code points, of the string at ``path``."""
 
     path: str
@@ -60,7 +57,7 @@ class Place(_Answer):
     kind: str = Field(description="What it is, where that is known, such as email.")
 
 
-class Found(_Answer):
+class Found(BaseModel):
     """What one policy found, or why it could not be asked."""
 
     policy: str
@@ -75,7 +72,7 @@ class Found(_Answer):
     spans: list[Place]
 
 
-class Checked(_Answer):
+class Checked(BaseModel):
     """The decision."""
 
     id: str
@@ -136,11 +133,8 @@ def redacted(content: str | list[Any], texts: Mapping[Address, str]) -> str | li
     if isinstance(content, str):
         return texts.get(("text",), content)
     changed = copy.deepcopy(content)
-    for (_, *way, last), text in texts.items():
-        place: Any = changed
-        for step in way:
-            place = place[step]
-        place[last] = text
+    for address, text in texts.items():
+        value_at(changed, address[1:-1])[address[-1]] = text
     return changed
 
 

@@ -14,7 +14,9 @@ import orjson
 from guardrail.core.conversation import Address, Conversation, Segment, Turn
 from guardrail.core.decision import Decision
 from guardrail.errors import UnreadableRequest, UnreadableResponse
-from guardrail.wire import json_edit
+from guardrail.wire import json_edit, spelled
+from guardrail.wire.chat_messages import as_list
+from guardrail.wire.chat_refusals import refused_choices
 from guardrail.wire.completions_choices import beside, read_choice
 from guardrail.wire.completions_refusals import refused_choice, refused_request
 from guardrail.wire.completions_stream import CompletionsStream
@@ -31,7 +33,6 @@ from guardrail.wire.openai_body import (
     unknown_texts,
 )
 from guardrail.wire.replies import Refusal, Reply, openai_error, refusal_error
-from guardrail.wire.spelled import spelled
 
 __all__ = ["CompletionsDialect"]
 
@@ -70,11 +71,7 @@ class CompletionsDialect:
 
     def edit(self, raw: bytes, texts: Mapping[Address, str]) -> bytes:
         """New texts in place; what spells the old text of a choice goes."""
-        changes: dict[Address, object] = {}
-        places = {int(address[1]) for address in texts if address[0] == "choices"}
-        if places:
-            changes = spelled(orjson.loads(raw), places)
-        return json_edit.edit(raw, {**changes, **texts})
+        return spelled.put(raw, texts)
 
     def drop(self, raw: bytes, turns: Sequence[int]) -> bytes:
         """Take out all that is asked: it is one turn."""
@@ -86,7 +83,7 @@ class CompletionsDialect:
         try:
             body = json_edit.loads_strict(raw)
             outside = beside(body)
-            choices = enumerate(_choices(body))
+            choices = enumerate(as_list(body["choices"]))
             found = [_read_choice(choice, place, outside) for place, choice in choices]
         except (KeyError, TypeError, AttributeError, UnreadableRequest):
             raise UnreadableResponse(_NO_COMPLETION) from None
@@ -96,12 +93,7 @@ class CompletionsDialect:
 
     def refuse_choices(self, raw: bytes, refused: Mapping[int, Refusal], *, structured: bool) -> bytes:
         """Put their refusals in place of the choices at these positions."""
-        choices = orjson.loads(raw)["choices"]
-        changes: dict[Address, object] = {}
-        for position, refusal in refused.items():
-            index = choices[position].get("index", position)
-            changes["choices", position] = refused_choice(index, refusal)
-        return json_edit.edit(raw, changes)
+        return refused_choices(raw, refused, refused_choice)
 
     def refuse(self, request: GuardedRequest, decision: Decision, refusal: Refusal) -> Reply:
         """As many refused choices as were asked for, or the error form."""
@@ -116,13 +108,6 @@ class CompletionsDialect:
     def error(self, status: int, code: str, message: str, param: str | None = None) -> Reply:
         """OpenAI's error envelope."""
         return openai_error(status, code, message, param)
-
-
-def _choices(body: dict[str, Any]) -> list[Any]:
-    choices = body["choices"]
-    if not isinstance(choices, list):
-        raise TypeError("choices is not a list")
-    return choices
 
 
 def _read_choice(choice: dict[str, Any], place: int, outside: list[str]) -> Choice:

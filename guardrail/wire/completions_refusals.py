@@ -6,19 +6,17 @@ A completion has no field for a refusal: its words are the text, whatever form t
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
 from guardrail.core.decision import Decision
 from guardrail.wire import sse
-from guardrail.wire.chat_refusals import DONE
+from guardrail.wire.chat_refusals import DONE, NO_USAGE, identified
 from guardrail.wire.dialect import GuardedRequest
 from guardrail.wire.replies import EVENT_STREAM, Refusal, Reply
 
 __all__ = ["halted_choice", "refused_choice", "refused_request"]
-
-_NO_USAGE: Final = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
 
 def refused_choice(index: int, refusal: Refusal, *, spoke: bool = False) -> dict[str, Any]:
@@ -36,10 +34,10 @@ def refused_request(request: GuardedRequest, decision: Decision, refusal: Refusa
     head = _head(decision, request.model)
     choices = [refused_choice(index, refusal) for index in range(request.choices)]
     if not request.stream:
-        return Reply(200, orjson.dumps(head | {"choices": choices, "usage": _NO_USAGE}))
+        return Reply(200, orjson.dumps(head | {"choices": choices, "usage": NO_USAGE}))
     chunks = [head | {"choices": [choice]} for choice in choices]
     if request.include_usage:
-        chunks.append(head | {"choices": [], "usage": _NO_USAGE})
+        chunks.append(head | {"choices": [], "usage": NO_USAGE})
     stream = b"".join([sse.encode(orjson.dumps(chunk)) for chunk in chunks])
     return Reply(200, stream + DONE, (EVENT_STREAM,))
 
@@ -57,10 +55,7 @@ def halted_choice(
 
     ``like`` is one of these; where there is none, ``model`` is what was asked for.
     """
-    head = _head(decision, model)
-    if like is not None and like.data:
-        body = orjson.loads(like.data)
-        head |= {key: body[key] for key in head if key in body}
+    head = identified(_head(decision, model), like)
     chunk = head | {"choices": [refused_choice(choice, refusal, spoke=spoke)]}
     return sse.encode(orjson.dumps(chunk))
 

@@ -17,16 +17,13 @@ from typing import Final, Protocol
 
 from guardrail.errors import UnreadableResponse
 from guardrail.wire import sse
-from guardrail.wire.replies import EVENT_STREAM, Header
+from guardrail.wire.replies import EVENT_STREAM, PLAIN_TEXT, Header
 from guardrail.wire.sse import MAX_EVENT_BYTES, Event
 
 __all__ = ["Frames", "LineFrames", "SseFrames", "TextFrames"]
 
-_LINE_AND_END: Final = re.compile(rb"([^\r\n]*)(\r\n|\n|\r|\Z)")
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
-_DATA: Final = (b"data", b"\xef\xbb\xbfdata")  # clients skip a byte order mark
 _NDJSON: Final[Header] = (b"content-type", b"application/x-ndjson")
-_TEXT: Final[Header] = (b"content-type", b"text/plain; charset=utf-8")
 
 
 class Frames(Protocol):
@@ -77,19 +74,8 @@ class SseFrames:
         return sse.encode(_LINE_END.sub(b"\n", data), name)
 
     def replace(self, event: Event, data: bytes) -> bytes:
-        """The data stands in as many lines as it has, where the first data line stood."""
-        lines = _LINE_END.split(data)
-        if len(lines) <= (event.data or b"").count(b"\n") + 1:
-            return sse.replace(event.raw, b"\n".join(lines))
-        out: list[bytes] = []
-        put = False
-        for line, end in _LINE_AND_END.findall(event.raw):
-            if line.partition(b":")[0] not in _DATA:
-                out.append(line + end)
-            elif not put:
-                put = True
-                out += [b"data: " + new + (end or b"\n") for new in lines]
-        return b"".join(out)
+        """The data stands in as many lines as it has."""
+        return sse.replace(event.raw, _LINE_END.sub(b"\n", data))
 
 
 class LineFrames:
@@ -126,7 +112,7 @@ class LineFrames:
 class TextFrames:
     """Text in UTF-8 as it comes; a character whose bytes come apart waits for its end."""
 
-    media_type = _TEXT
+    media_type = PLAIN_TEXT
     keep_alive = b""
     names = False
 

@@ -16,7 +16,7 @@ import orjson
 from guardrail.core.conversation import Address
 from guardrail.errors import UnreadableRequest
 
-__all__ = ["REMOVE", "check_keys", "edit", "loads_strict"]
+__all__ = ["REMOVE", "check_keys", "edit", "loads_strict", "value_at"]
 
 REMOVE: Final = object()
 """Instead of a new value in ``edit``: take the value out, in an object with its key."""
@@ -70,6 +70,13 @@ def check_keys(value: Any, raw: bytes) -> None:
         raise UnreadableRequest("the body repeats a key inside one JSON object") from None
     except (ValueError, RecursionError, orjson.JSONEncodeError):
         raise UnreadableRequest("the body is nested too deeply to be read") from None
+
+
+def value_at(value: Any, address: Address) -> Any:
+    """What stands at an address of a parsed body, which must exist."""
+    for step in address:
+        value = value[step]
+    return value
 
 
 def edit(raw: bytes, changes: Mapping[Address, object]) -> bytes:

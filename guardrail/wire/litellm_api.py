@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from guardrail.core.conversation import Address, Conversation, Segment, Turn, json_path
 from guardrail.core.decision import Decision
@@ -23,6 +23,7 @@ from guardrail.core.policy import Stage
 from guardrail.core.redaction import Span, apply, touching
 from guardrail.core.release import ReleaseMode, StreamRules
 from guardrail.core.vault import Vault
+from guardrail.wire import json_edit
 from guardrail.wire.chat_messages import read_messages, read_structured
 from guardrail.wire.openai_body import read_object
 from guardrail.wire.requests import Message, validated
@@ -55,8 +56,6 @@ class LiteLLMRequest(BaseModel):
 
 class Intervention(BaseModel):
     """What LiteLLM is to do."""
-
-    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     action: Literal["NONE", "BLOCKED", "GUARDRAIL_INTERVENED"]
     blocked_reason: str | None
@@ -98,7 +97,7 @@ def read(raw: bytes) -> Asked:
     if request.tools:
         unread.append("$.tools")
     places = tuple(_places(rows))
-    if stage is Stage.INPUT and rows and [_at(rows, place) for place in places] == texts:
+    if stage is Stage.INPUT and rows and [json_edit.value_at(rows, place[1:]) for place in places] == texts:
         conversation = _with_roles(rows, places)
     else:
         places = ()
@@ -129,18 +128,13 @@ def _places(rows: Sequence[_Row]) -> list[Address]:
     return found
 
 
-def _at(rows: Sequence[_Row], address: Address) -> Any:
-    place: Any = rows
-    for step in address[1:]:
-        place = place[step]
-    return place
-
-
 def _with_roles(rows: list[_Row], places: Sequence[Address]) -> Conversation:
     """The messages; a text in a part of unknown type is judged beside them."""
     read = read_messages(rows, ("structured_messages",))
     known = {segment.address for turn in read.turns for segment in turn.segments}
-    rest = tuple(Segment(_at(rows, place), place) for place in places if place not in known)
+    rest = tuple(
+        Segment(json_edit.value_at(rows, place[1:]), place) for place in places if place not in known
+    )
     beside = {json_path(place[:-1]) for place in places if place not in known}
     unreadable = tuple(path for path in read.unreadable if path not in beside)
     return Conversation(read.turns, unreadable, (Turn("user", rest),) if rest else ())
@@ -180,7 +174,7 @@ def let_through(asked: Asked, changed: Mapping[Address, str], held: Sequence[int
         return None
     rows = copy.deepcopy(asked.rows)
     for address, text in changed.items():
-        _at(rows, address[:-1])[address[-1]] = text
+        json_edit.value_at(rows, address[1:-1])[address[-1]] = text
     return _body("GUARDRAIL_INTERVENED", texts=texts, rows=rows, held=held)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -16,7 +16,7 @@ from guardrail.core.conversation import Address, Conversation, Kind, Turn
 from guardrail.core.decision import Decision
 from guardrail.errors import UnreadableRequest, UnreadableResponse
 from guardrail.wire import json_edit
-from guardrail.wire.chat_messages import get, strangers
+from guardrail.wire.chat_messages import as_list, get, strangers
 from guardrail.wire.controls import read_guardrails
 from guardrail.wire.dialect import Choice, GuardedRequest
 from guardrail.wire.messages_blocks import Reading, input_addresses, read_content, read_leaves
@@ -25,6 +25,7 @@ from guardrail.wire.messages_edit import forwarded, put, written
 from guardrail.wire.messages_refusals import NO_USAGE, error_reply, refusal_reply, refused_message
 from guardrail.wire.messages_stream import MessagesStream
 from guardrail.wire.messages_turns import read_turns, without
+from guardrail.wire.openai_body import read_model, read_object, read_stream, unknown_texts
 from guardrail.wire.replies import EVENT_STREAM, Refusal, Reply
 
 __all__ = ["CountTokensDialect", "MessagesDialect"]
@@ -64,26 +65,24 @@ class MessagesDialect:
 
     def read_request(self, raw: bytes) -> GuardedRequest:
         """Raises ``UnreadableRequest`` with the parameter that is wrong."""
-        body = json_edit.loads_strict(raw)
-        if not isinstance(body, dict):
-            raise UnreadableRequest("the body is not a JSON object")
+        body = read_object(raw)
         if not isinstance(body.get("messages"), list):
             raise UnreadableRequest("messages is missing or not a list", param="messages")
-        stream = body.get("stream") or False
-        if not isinstance(stream, bool):
-            raise UnreadableRequest("stream is not true or false", param="stream")
+        stream = read_stream(body)
         added = read_guardrails(body.get("guardrails"))
         sent = forwarded(raw, body)
         if sent is not raw:
             body = orjson.loads(sent)
         conversation = read_turns(sent, body)
-        unread = (*conversation.unreadable, *_unread_fields(body))
-        model = body.get("model")
+        unread = (
+            *conversation.unreadable,
+            *unknown_texts(body, _SILENT_FIELDS, ("output_config", "effort")),
+        )
         formats = (get(body, "output_config", "format"), body.get("output_format"))
         return GuardedRequest(
             raw=sent,
             conversation=Conversation(conversation.turns, unread),
-            model=model if isinstance(model, str) else "",
+            model=read_model(body),
             stream=stream,
             choices=1,
             include_usage=True,
@@ -107,7 +106,7 @@ class MessagesDialect:
             body = json_edit.loads_strict(raw)
             content = body["content"]
             reading = Reading(unreadable, written(raw, body, input_addresses(content, at)), answer=True)
-            segments = [*read_content(_list(content), at, reading)]
+            segments = [*read_content(as_list(content), at, reading)]
             segments += read_leaves(body.get("stop_details"), ("stop_details",), reading, Kind.FIELD)
             unreadable += strangers(body, MESSAGE, ())
         except (KeyError, TypeError, UnreadableRequest):
@@ -178,22 +177,3 @@ class CountTokensDialect(MessagesDialect):
     def refuse(self, request: GuardedRequest, decision: Decision, refusal: Refusal) -> Reply:
         """The error form: there is no answer that could hold a refusal."""
         return refusal_reply(decision, refusal)
-
-
-def _unread_fields(body: dict[str, Any]) -> list[str]:
-    """What may hold text for the model outside the messages, tools first of all."""
-    unread = []
-    for key, value in body.items():
-        if key not in _SILENT_FIELDS and key.casefold() in _SILENT_FIELDS:
-            raise UnreadableRequest("a key of the body differs from a known one only in case")
-        if key not in _SILENT_FIELDS and value and isinstance(value, str | list | dict):
-            if key == "output_config" and isinstance(value, dict) and value.keys() <= {"effort"}:
-                continue
-            unread.append(f"$.{key}")
-    return unread
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError("not a list")
-    return value

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from guardrail.core.conversation import Address, Kind, Segment, json_path
 from guardrail.errors import UnreadableRequest
-from guardrail.wire.chat_messages import get, read_name, strangers
+from guardrail.wire.chat_messages import get, param_of, read_name, strangers
 
 __all__ = [
     "TOOL_USES",
@@ -134,7 +134,7 @@ def read_content(
         yield Segment(content, at)
         return
     if not isinstance(content, list):
-        raise UnreadableRequest("content is neither a string nor a list", param=_param(at))
+        raise UnreadableRequest("content is neither a string nor a list", param=param_of(at))
     for index in range(len(content)) if places is None else places:
         if isinstance(content[index], str):
             yield Segment(content[index], (*at, index))
@@ -145,7 +145,7 @@ def read_content(
 def read_block(block: Any, at: Address, reading: Reading) -> Iterator[Segment]:
     """The texts of one block. Raises ``UnreadableRequest``."""
     if not isinstance(block, dict):
-        raise UnreadableRequest("a content block is not an object", param=_param(at))
+        raise UnreadableRequest("a content block is not an object", param=param_of(at))
     kind = kind_of(block)
     if kind == "text" and isinstance(block.get("text"), str):
         yield Segment(block["text"], (*at, "text"))
@@ -217,7 +217,3 @@ def read_leaves(value: Any, at: Address, reading: Reading, kind: Kind) -> Iterat
             yield from read_name({key: value}, (str(key),), at[:-1], reading.unreadable)
         elif key not in _SILENT and key not in _SEALED:
             yield Segment(value, at, kind)
-
-
-def _param(address: Address) -> str:
-    return json_path(address).removeprefix("$").removeprefix(".")

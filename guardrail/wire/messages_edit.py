@@ -36,7 +36,7 @@ def written(raw: bytes, body: Any, addresses: Sequence[Address]) -> dict[Address
     if not addresses:
         return {}
     if orjson.dumps(body) == raw:  # compact JSON, as most clients write it
-        return {address: orjson.dumps(_at(body, address)).decode() for address in addresses}
+        return {address: orjson.dumps(json_edit.value_at(body, address)).decode() for address in addresses}
     gap = orjson.Fragment(_GAP)
     pieces = json_edit.edit(raw, dict.fromkeys(addresses, gap)).decode().split(_GAP)
     text = raw.decode()
@@ -54,14 +54,15 @@ def put(raw: bytes, texts: Mapping[Address, str]) -> bytes:
     changes: dict[Address, object] = {**texts}
     body = orjson.loads(raw) if any(address[-1] in ("input", "thinking") for address in texts) else None
     for address, text in texts.items():
-        block: Any = _at(body, address[:-1]) if address[-1] in ("input", "thinking") else None
+        in_block = address[-1] in ("input", "thinking")
+        block: Any = json_edit.value_at(body, address[:-1]) if in_block else None
         kind = kind_of(block)
         if kind in TOOL_USES and not isinstance(block["input"], str):
             changes[address] = orjson.Fragment(text)
         elif kind == "thinking" and block.get("signature"):
             if address[0] != "messages":
                 changes[*address[:-1], "signature"] = EDITED
-            elif _at(body, address[:2]).get("role") == "assistant":
+            elif json_edit.value_at(body, address[:2]).get("role") == "assistant":
                 del changes[address]
                 changes[address[:-1]] = json_edit.REMOVE
     return json_edit.edit(raw, changes)
@@ -82,9 +83,3 @@ def forwarded(raw: bytes, body: dict[str, Any]) -> bytes:
         else:
             changes |= {("messages", index, "content", place): json_edit.REMOVE for place in ours}
     return json_edit.edit(raw, changes) if changes else raw
-
-
-def _at(value: Any, address: Address) -> Any:
-    for step in address:
-        value = value[step]
-    return value

@@ -16,7 +16,7 @@ import orjson
 
 from guardrail.core.decision import Decision
 from guardrail.wire import sse
-from guardrail.wire.replies import UNAVAILABLE, Refusal, Reply, openai_error, refusal_error
+from guardrail.wire.replies import UNAVAILABLE, Refusal, Reply, error_headers, refusal_fault
 
 __all__ = ["NO_USAGE", "error_body", "error_reply", "event", "refusal_reply", "refused_message", "stop"]
 
@@ -72,15 +72,11 @@ def error_body(status: int, code: str, message: str, /, **more: Any) -> bytes:
 def error_reply(status: int, code: str, message: str, param: str | None = None) -> Reply:
     """An error answer; its headers are those of any dialect."""
     more = {} if param is None else {"param": param}
-    headers = openai_error(status, code, message, param).headers
-    return Reply(status, error_body(status, code, message, **more), headers)
+    return Reply(status, error_body(status, code, message, **more), error_headers(status))
 
 
 def refusal_reply(decision: Decision, refusal: Refusal) -> Reply:
     """A block as an HTTP error, with what such an error holds in any dialect."""
-    told = refusal_error(decision, refusal)
-    error = orjson.loads(told.body)["error"]
+    error = refusal_fault(decision, refusal)
     more = {key: error[key] for key in ("param", "status", "innererror")}
-    return Reply(
-        told.status, error_body(told.status, error["code"], error["message"], **more), told.headers
-    )
+    return Reply(refusal.status, error_body(refusal.status, error["code"], error["message"], **more))

@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from guardrail.core.conversation import Address, Conversation, Segment, Turn, json_path
+from guardrail.core.conversation import Address, Conversation, Segment, Turn
 from guardrail.errors import UnreadableRequest
 from guardrail.wire import json_edit
-from guardrail.wire.chat_messages import read_name, strangers
+from guardrail.wire.chat_messages import param_of, read_name, strangers
 from guardrail.wire.messages_blocks import Reading, input_addresses, kind_of, read_content
 from guardrail.wire.messages_edit import written
 
@@ -41,9 +41,9 @@ def read_turns(raw: bytes, body: dict[str, Any]) -> Conversation:
     for index, message in enumerate(body["messages"]):
         at: Address = ("messages", index)
         if not isinstance(message, dict):
-            raise UnreadableRequest("a message is not an object", param=json_path(at)[2:])
+            raise UnreadableRequest("a message is not an object", param=param_of(at))
         if not isinstance(message.get("role"), str):
-            raise UnreadableRequest("a message has no role", param=json_path(at)[2:])
+            raise UnreadableRequest("a message has no role", param=param_of(at))
         addresses += input_addresses(message.get("content"), (*at, "content"))
         named[*at, "content"] = tuple(read_name(message, ("role",), at, unreadable))
         unreadable.extend(strangers(message, _MESSAGE, at))

@@ -17,7 +17,9 @@ from guardrail.wire.controls import read_guardrails
 
 __all__ = [
     "GENERATING_FIELDS",
+    "STRUCTURED",
     "is_structured",
+    "read_flag",
     "read_model",
     "read_n",
     "read_object",
@@ -28,7 +30,8 @@ __all__ = [
 ]
 
 MAX_N: Final = 128
-_STRUCTURED: Final = ("json_schema", "json_object")
+STRUCTURED: Final = ("json_schema", "json_object")
+"""The types of an answer's format that make its text JSON."""
 
 GENERATING_FIELDS: Final = frozenset(
     [
@@ -86,12 +89,17 @@ def read_model(body: dict[str, Any]) -> str:
     return model if isinstance(model, str) else ""
 
 
+def read_flag(body: dict[str, Any], key: str) -> bool:
+    """A field that is true or false; false where there is none. Raises ``UnreadableRequest``."""
+    flag = body.get(key) or False
+    if not isinstance(flag, bool):
+        raise UnreadableRequest(f"{key} is not true or false", param=key)
+    return flag
+
+
 def read_stream(body: dict[str, Any]) -> bool:
     """Whether the answer is to be streamed. Raises ``UnreadableRequest``."""
-    stream = body.get("stream") or False
-    if not isinstance(stream, bool):
-        raise UnreadableRequest("stream is not true or false", param="stream")
-    return stream
+    return read_flag(body, "stream")
 
 
 def read_usage(body: dict[str, Any]) -> bool:
@@ -109,12 +117,15 @@ def read_n(body: dict[str, Any]) -> int:
 
 def is_structured(body: dict[str, Any]) -> bool:
     """Whether the answer's text is to be JSON."""
-    return get(body.get("response_format"), "type") in _STRUCTURED
+    return get(body.get("response_format"), "type") in STRUCTURED
 
 
-def unknown_texts(body: dict[str, Any], known: Collection[str]) -> Iterator[str]:
+def unknown_texts(
+    body: dict[str, Any], known: Collection[str], bare: tuple[str, str] = ("response_format", "type")
+) -> Iterator[str]:
     """The JSON paths of fields that are not ``known`` and may hold text for the model.
 
+    ``bare``: a field, and the key in it that holds no text; with that one alone it is silent.
     Raises ``UnreadableRequest`` for a known key in other letters: Go servers (Ollama) take it for the key.
     """
     for key, value in body.items():
@@ -123,6 +134,6 @@ def unknown_texts(body: dict[str, Any], known: Collection[str]) -> Iterator[str]
         if key.casefold() in known:
             raise UnreadableRequest("a key of the body differs from a known one only in case")
         if value and isinstance(value, str | list | dict):
-            if key == "response_format" and isinstance(value, dict) and value.keys() <= {"type"}:
-                continue  # a bare {"type": "json_object"}
+            if key == bare[0] and isinstance(value, dict) and value.keys() <= {bare[1]}:
+                continue  # such as {"type": "json_object"}
             yield json_path((key,))

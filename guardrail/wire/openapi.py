@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from guardrail.core.policy import FailMode, Mode, Stage
@@ -33,8 +33,6 @@ _Json = dict[str, Any]
 
 class Fault(BaseModel):
     """What is wrong."""
-
-    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     message: str
     type: str

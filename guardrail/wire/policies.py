@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Annotated, Final, Literal, NamedTuple, TypeVar
 from urllib.parse import parse_qs
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from guardrail.core.addition import Addition, tightened
 from guardrail.core.policy import AnswerForm, Effort, FailMode, Mode, Policy, PolicySet, Stage
@@ -43,6 +43,11 @@ class Reason(StrEnum):
     OFF = "off"
     OTHER_STAGE = "other_stage"
 
+    @property
+    def applies(self) -> bool:
+        """Whether the policy judges, a shadow included."""
+        return self in (Reason.CONFIGURED, Reason.ADDED)
+
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
@@ -72,8 +77,7 @@ class Catalogue:
 
     def judging(self, stage: Stage, asked: Sequence[str] = ()) -> list[Policy]:
         """The policies that judge, shadows included."""
-        applying = (Reason.CONFIGURED, Reason.ADDED)
-        return [policy for policy, reason in self.resolve(stage, asked) if reason in applying]
+        return [policy for policy, reason in self.resolve(stage, asked) if reason.applies]
 
 
 def _reason(policy: Policy, stage: Stage, own: Sequence[Policy]) -> Reason:
@@ -84,13 +88,7 @@ def _reason(policy: Policy, stage: Stage, own: Sequence[Policy]) -> Reason:
     return Reason.ADDED if stage in policy.stages else Reason.OTHER_STAGE
 
 
-class _Answer(BaseModel):
-    """A body of ours: no field is left out."""
-
-    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
-
-
-class Label(_Answer):
+class Label(BaseModel):
     """What one label of a policy means."""
 
     violation: bool
@@ -99,7 +97,7 @@ class Label(_Answer):
     covers: list[str] = Field(description="OpenAI's categories that a text under it falls into.")
 
 
-class Listed(_Answer):
+class Listed(BaseModel):
     """One policy."""
 
     id: str
@@ -115,13 +113,13 @@ class Listed(_Answer):
     detectors: dict[str, str] = Field(description="Deterministic finders, and the label of a hit.")
 
 
-class PolicyList(_Answer):
+class PolicyList(BaseModel):
     """Every policy that a request may name."""
 
     policies: list[Listed]
 
 
-class Applied(_Answer):
+class Applied(BaseModel):
     """Whether one policy judges such a request, and why."""
 
     id: str
@@ -141,7 +139,7 @@ class Applied(_Answer):
     ]
 
 
-class Resolved(_Answer):
+class Resolved(BaseModel):
     """The policies of one stage and those asked for."""
 
     stage: Stage
@@ -237,8 +235,8 @@ def resolved(
             id=policy.id,
             revision=policy.revision,
             mode=policy.mode,
-            applies=reason in (Reason.CONFIGURED, Reason.ADDED),
-            acts=reason in (Reason.CONFIGURED, Reason.ADDED) and policy.mode is Mode.ENFORCE,
+            applies=reason.applies,
+            acts=reason.applies and policy.mode is Mode.ENFORCE,
             on_unavailable=fail_mode(policy, stage),
             reason=reason,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -20,6 +20,7 @@ __all__ = [
     "JSON",
     "MEDIA_TYPE_UNSUPPORTED",
     "NOT_READY",
+    "PLAIN_TEXT",
     "TOO_LARGE",
     "TOO_SLOW",
     "UNAVAILABLE",
@@ -30,9 +31,12 @@ __all__ = [
     "Reply",
     "decision_headers",
     "error_body",
+    "error_headers",
+    "fault",
     "filter_results",
     "openai_error",
     "refusal_error",
+    "refusal_fault",
     "refused_headers",
 ]
 
@@ -51,6 +55,7 @@ NOT_READY: Final = 503
 
 JSON: Final[Header] = (b"content-type", b"application/json")
 EVENT_STREAM: Final[Header] = (b"content-type", b"text/event-stream; charset=utf-8")
+PLAIN_TEXT: Final[Header] = (b"content-type", b"text/plain; charset=utf-8")
 
 RETRY_AFTER_S: Final = 5
 
@@ -79,19 +84,27 @@ class Reply:
     headers: tuple[Header, ...] = (JSON,)
 
 
+def fault(code: str, message: str, *, type_: str, param: str | None = None) -> dict[str, Any]:
+    """What stands in OpenAI's error envelope."""
+    return {"message": message, "type": type_, "param": param, "code": code}
+
+
 def error_body(code: str, message: str, *, type_: str, param: str | None = None) -> bytes:
     """OpenAI's error envelope."""
-    return orjson.dumps({"error": {"message": message, "type": type_, "param": param, "code": code}})
+    return orjson.dumps({"error": fault(code, message, type_=type_, param=param)})
+
+
+def error_headers(status: int) -> tuple[Header, ...]:
+    """The headers of an error answer; 503 also says when, and that SDKs should not, try again."""
+    if status != UNAVAILABLE:
+        return (JSON,)
+    return (JSON, (b"retry-after", str(RETRY_AFTER_S).encode()), (b"x-should-retry", b"false"))
 
 
 def openai_error(status: int, code: str, message: str, param: str | None = None) -> Reply:
-    """An error answer in OpenAI's form; 503 also says when, and that SDKs should not, try again."""
+    """An error answer in OpenAI's form."""
     kind = "invalid_request_error" if status < 500 else "guardrail_error"
-    body = error_body(code, message, type_=kind, param=param)
-    if status != UNAVAILABLE:
-        return Reply(status, body)
-    retry = (b"retry-after", str(RETRY_AFTER_S).encode())
-    return Reply(status, body, (JSON, retry, (b"x-should-retry", b"false")))
+    return Reply(status, error_body(code, message, type_=kind, param=param), error_headers(status))
 
 
 def filter_results(findings: Sequence[Finding]) -> dict[str, dict[str, bool]]:
@@ -105,9 +118,9 @@ def filter_results(findings: Sequence[Finding]) -> dict[str, dict[str, bool]]:
     }
 
 
-def refusal_error(decision: Decision, refusal: Refusal) -> Reply:
-    """A block as an HTTP error, with Azure's ``innererror`` keyed by policy id."""
-    error = {
+def refusal_fault(decision: Decision, refusal: Refusal) -> dict[str, Any]:
+    """What stands in the error envelope of a block, with Azure's ``innererror`` keyed by policy id."""
+    return {
         "message": refusal.message,
         "type": "invalid_request_error",
         "param": "prompt" if decision.stage is Stage.INPUT else None,
@@ -118,7 +131,11 @@ def refusal_error(decision: Decision, refusal: Refusal) -> Reply:
             "content_filter_result": filter_results(decision.findings),
         },
     }
-    return Reply(refusal.status, orjson.dumps({"error": error}))
+
+
+def refusal_error(decision: Decision, refusal: Refusal) -> Reply:
+    """A block as an HTTP error."""
+    return Reply(refusal.status, orjson.dumps({"error": refusal_fault(decision, refusal)}))
 
 
 def refused_headers(decision_id: str) -> list[Header]:

@@ -26,6 +26,8 @@ from guardrail.wire.dialect import Choice, GuardedRequest
 from guardrail.wire.inline_moderation import ResponsesModeration, take_moderation
 from guardrail.wire.openai_body import (
     GENERATING_FIELDS,
+    STRUCTURED,
+    read_flag,
     read_model,
     read_object,
     read_stream,
@@ -72,7 +74,6 @@ _FIELDS: Final[Mapping[str, Shape]] = {
     "previous_response_id": Mark.OPAQUE,
     "conversation": Mark.OPAQUE,
 }
-_STRUCTURED: Final = ("json_schema", "json_object")
 
 
 class ResponsesDialect:
@@ -83,10 +84,7 @@ class ResponsesDialect:
     def read_request(self, raw: bytes) -> GuardedRequest:
         """Raises ``UnreadableRequest`` with the parameter that is wrong."""
         body = read_object(raw)
-        background = body.get("background") or False
-        if not isinstance(background, bool):
-            raise UnreadableRequest("background is not true or false", param="background")
-        if background:
+        if read_flag(body, "background"):
             raise UnreadableRequest(
                 "an answer in the background would be fetched unguarded; leave background out",
                 param="background",
@@ -102,7 +100,7 @@ class ResponsesDialect:
             include_usage=False,
             added_policies=added,
             annotations=annotations,
-            structured=get(body.get("text"), "format", "type") in _STRUCTURED,
+            structured=get(body.get("text"), "format", "type") in STRUCTURED,
             refused_as=Kind.REFUSAL,
         )
 
@@ -113,9 +111,7 @@ class ResponsesDialect:
         if parts:
             body = orjson.loads(raw)
             for address in parts:
-                part = body
-                for step in address[:-1]:
-                    part = part[step]
+                part = json_edit.value_at(body, address[:-1])
                 changes |= respelled(part, address[:-1], agreed(part["text"], texts[address]))
         return json_edit.edit(raw, without_removed(changes))
 

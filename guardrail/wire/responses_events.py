@@ -17,6 +17,7 @@ import orjson
 from guardrail.core.conversation import Address, Kind
 from guardrail.errors import UnreadableRequest, UnreadableResponse
 from guardrail.wire import json_edit
+from guardrail.wire.chat_chunks import index_of
 from guardrail.wire.responses_items import Reading, type_of
 from guardrail.wire.responses_shapes import ANNOTATION, CALLS, RESPONSE, Mark, Shape
 
@@ -25,16 +26,20 @@ __all__ = [
     "ANNOTATED",
     "CLOSING",
     "ENDS",
+    "PARTS_OF",
     "WHOLES",
     "Adding",
     "Found",
     "Read",
-    "index_in",
     "parse",
     "read",
 ]
 
 _NO_EVENT: Final = "the upstream sent an event that is none of a response"
+
+
+PARTS_OF: Final = {"content_index": "content", "summary_index": "summary"}
+"""By the field that numbers a part: the list of the item's that holds it."""
 
 
 class Adding(NamedTuple):
@@ -52,7 +57,7 @@ class Adding(NamedTuple):
     @property
     def parts(self) -> str:
         """The list of the item's that holds the part."""
-        return "summary" if self.numbered == "summary_index" else "content"
+        return PARTS_OF[self.numbered]
 
 
 ADDING: Final[Mapping[str, Adding]] = {
@@ -147,17 +152,9 @@ def read(body: dict[str, Any]) -> Read:
         raise UnreadableResponse(_NO_EVENT) from None
 
 
-def index_in(body: dict[str, Any], key: str) -> int:
-    """An index; 0 where nothing is said. Raises ``TypeError``."""
-    index = body.get(key, 0)
-    if type(index) is not int:
-        raise TypeError("an index is not a number")
-    return index
-
-
 def _read(body: dict[str, Any]) -> Read:
     kind = str(body.get("type"))
-    at = index_in(body, "output_index")
+    at = index_of(body, "output_index")
     middle, _, end = kind.removeprefix("response.").rpartition(".")
     adding = ADDING.get(middle) if end in ("delta", "done") else None
     if adding:
@@ -170,14 +167,13 @@ def _read(body: dict[str, Any]) -> Read:
         return reading.done(kind, at if item in CALLS and end == "added" else None)
     if end in ("added", "done") and (key := CLOSING.get(f"response.{middle}")):
         reading = _Reading(body, {"part": None})
-        parts = "summary" if key == "summary_index" else "content"
-        place = (at, parts, index_in(body, key))
+        place = (at, PARTS_OF[key], index_of(body, key))
         reading.value(body.get("part"), Mark.PART, ("part",), place, _item_of(body.get("part")))
         return reading.done(kind)
     if kind == ANNOTATED:
         reading = _Reading(body, {"annotation": None})
-        index = index_in(body, "annotation_index")
-        where = (at, "content", index_in(body, "content_index"), "annotations", index)
+        index = index_of(body, "annotation_index")
+        where = (at, "content", index_of(body, "content_index"), "annotations", index)
         reading.value(body.get("annotation"), ANNOTATION, ("annotation",), where, "message")
         return reading.done(kind)
     return _Reading(body, _ERROR if kind == "error" or "error" in body else {}).done(kind)
@@ -190,10 +186,10 @@ def _item_of(part: Any) -> str:
 
 def _piece(body: dict[str, Any], kind: str, adding: Adding, *, adds: bool) -> Read:
     key = "delta" if adds else adding.key
-    at = index_in(body, "output_index")
+    at = index_of(body, "output_index")
     way: Address = (at,)
     if adding.numbered:
-        way = (at, adding.parts, index_in(body, adding.numbered))
+        way = (at, adding.parts, index_of(body, adding.numbered))
     text = body.get(key)
     if adds and text and isinstance(text, str) and body.keys() <= _PIECE:  # as nearly all events are
         return Read(kind, (_found((*way, adding.key), (key,), text, adding.kind, adding.item, adds),))

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from guardrail.core.conversation import Address, Kind, Segment, Turn, json_path
 from guardrail.errors import UnreadableRequest
-from guardrail.wire.chat_messages import read_name
+from guardrail.wire.chat_messages import PLAIN_NAME, param_of
 from guardrail.wire.responses_shapes import ITEMS, PARTS, ROLES, Each, Mark, Shape
 
 __all__ = ["Reading", "Said", "as_one", "read_items", "type_of"]
@@ -38,7 +38,7 @@ class Reading:
     def item(self, item: Any, at: Address) -> None:
         """An item of an input or an output."""
         if not isinstance(item, dict):
-            raise UnreadableRequest("an item is not an object", param=_param(at))
+            raise UnreadableRequest("an item is not an object", param=param_of(at))
         shape = ITEMS.get(type_of(item))
         if shape is None:
             self.unreadable.append(json_path(at))
@@ -48,7 +48,7 @@ class Reading:
     def items(self, value: Any, at: Address) -> None:
         """All items of an output."""
         if not isinstance(value, list):
-            raise UnreadableRequest("the items are no list", param=_param(at))
+            raise UnreadableRequest("the items are no list", param=param_of(at))
         for index, item in enumerate(value):
             self.item(item, (*at, index))
 
@@ -88,7 +88,7 @@ class Reading:
                 continue
             if key.casefold() in shape:
                 raise UnreadableRequest(
-                    "a key differs from a known one only in case", param=_param(at) or None
+                    "a key differs from a known one only in case", param=param_of(at) or None
                 )
             if value[key] and isinstance(value[key], str | list | dict):
                 self.unreadable.append(json_path((*at, key)))
@@ -112,14 +112,14 @@ class Reading:
             for index, part in enumerate(value):
                 self._part(part, (*at, index))
         else:
-            raise UnreadableRequest("content is neither a string nor a list", param=_param(at))
+            raise UnreadableRequest("content is neither a string nor a list", param=param_of(at))
 
     def _part(self, value: Any, at: Address) -> None:
         if isinstance(value, str):
             self.segments.append(Segment(value, at))
             return
         if not isinstance(value, dict):
-            raise UnreadableRequest("a content part is not an object", param=_param(at))
+            raise UnreadableRequest("a content part is not an object", param=param_of(at))
         shape = PARTS.get(str(value.get("type")))
         if shape is None:
             self.unreadable.append(json_path(at))
@@ -129,7 +129,7 @@ class Reading:
     def _name(self, value: Any, at: Address) -> None:
         if not isinstance(value, str):
             self.unreadable.append(json_path(at))
-        elif _says_more(value):
+        elif not PLAIN_NAME.fullmatch(value):
             self.segments.append(Segment(value, at, Kind.FIELD))
 
     def _leaves(self, value: Any, at: Address, *, names: bool) -> None:
@@ -144,7 +144,7 @@ class Reading:
                 self._leaves(inner, (*at, index), names=names)
         elif isinstance(value, dict):
             for key, inner in value.items():
-                if _says_more(key):  # and a key cannot be edited
+                if not PLAIN_NAME.fullmatch(key):  # and a key cannot be edited
                     self.unreadable.append(json_path(at))
                 self._leaves(inner, (*at, key), names=names)
 
@@ -185,20 +185,11 @@ def type_of(item: Mapping[str, Any]) -> str:
     return str(kind)
 
 
-def _says_more(name: str) -> bool:
-    """Whether a name is more than a name."""
-    return any(read_name({"": name}, ("",), (), []))
-
-
 def _role(item: Mapping[str, Any], at: Address) -> str:
     kind = type_of(item)
     if kind == "message" or kind == "additional_tools":
         role = item.get("role")
         if not isinstance(role, str):
-            raise UnreadableRequest("a message has no role", param=_param(at))
+            raise UnreadableRequest("a message has no role", param=param_of(at))
         return role
     return ROLES.get(kind, "assistant")
-
-
-def _param(address: Address) -> str:
-    return json_path(address).removeprefix("$").removeprefix(".")

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from guardrail.core.conversation import Address
+from guardrail.wire.chat_chunks import index_of
 from guardrail.wire.responses_edits import agreed
-from guardrail.wire.responses_events import ADDING, ANNOTATED, CLOSING, WHOLES, index_in
+from guardrail.wire.responses_events import ADDING, ANNOTATED, CLOSING, PARTS_OF, WHOLES
 
 __all__ = ["Sent", "Text"]
 
 _MIDDLE_OF: Final = {adding.part: middle for middle, adding in ADDING.items() if adding.part}
-_PARTS: Final = {"content_index": "content", "summary_index": "summary"}
 _SAID: Final = frozenset({"message", "reasoning"})
 # Items that know no state "incomplete".
 _FAIL: Final = frozenset({"web_search_call", "image_generation_call"})
@@ -66,14 +66,14 @@ class Sent:
     def note(self, kind: str, body: dict[str, Any]) -> None:
         """An event of this type left as ``body``."""
         head, _, end = kind.rpartition(".")
-        at = index_in(body, "output_index")
+        at = index_of(body, "output_index")
         if kind in WHOLES:
             self.response = body.get("response") or self.response
         elif head == "response.output_item" and isinstance(item := body.get("item"), dict):
             self._items[at] = item
             self._close((at,), end)
         elif head in CLOSING and end in ("added", "done") and isinstance(part := body.get("part"), dict):
-            place: Address = (at, _PARTS[CLOSING[head]], index_in(body, CLOSING[head]))
+            place: Address = (at, PARTS_OF[CLOSING[head]], index_of(body, CLOSING[head]))
             self._parts[place] = part
             self._close(place, end)
         elif kind == ANNOTATED:
@@ -84,7 +84,7 @@ class Sent:
             place = (at,)
             if adding.numbered:
                 self._part(body, middle)
-                place = (at, adding.parts, index_in(body, adding.numbered))
+                place = (at, adding.parts, index_of(body, adding.numbered))
             elif at not in self._items:
                 self._items[at] = {"id": body.get("item_id"), "type": adding.item}
             self._close((*place, adding.key), end)
@@ -96,12 +96,12 @@ class Sent:
     def _part(self, body: dict[str, Any], middle: str) -> dict[str, Any]:
         """The part that an event tells of, with its item; some servers do not send what begins them."""
         adding = ADDING[middle]
-        at = index_in(body, "output_index")
+        at = index_of(body, "output_index")
         item: dict[str, Any] = {"id": body.get("item_id"), "type": adding.item, adding.parts: []}
         if adding.item == "message":
             item["role"] = "assistant"
         self._items.setdefault(at, item)
-        place = (at, adding.parts, index_in(body, adding.numbered))
+        place = (at, adding.parts, index_of(body, adding.numbered))
         return self._parts.setdefault(place, {"type": adding.part, adding.key: ""})
 
     def close(self, status: str, *, parsed: bool) -> Iterator[dict[str, Any]]:

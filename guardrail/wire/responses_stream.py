@@ -15,10 +15,11 @@ import orjson
 from guardrail.core.conversation import Address, Kind
 from guardrail.core.decision import Decision
 from guardrail.wire import json_edit, sse
+from guardrail.wire.chat_chunks import index_of
 from guardrail.wire.dialect import Delta, GuardedRequest, StreamEvent
-from guardrail.wire.replies import Refusal, error_body, refusal_error
+from guardrail.wire.replies import Refusal, fault, refusal_fault
 from guardrail.wire.responses_edits import misplaced, respelled, without_removed
-from guardrail.wire.responses_events import ANNOTATED, ENDS, Found, Read, index_in, parse, read
+from guardrail.wire.responses_events import ANNOTATED, ENDS, Found, Read, parse, read
 from guardrail.wire.responses_refusals import (
     begun,
     ended,
@@ -115,9 +116,9 @@ class ResponsesStream:
         if read.read.kind != ANNOTATED:
             return False
         place = (
-            index_in(read.body, "output_index"),
+            index_of(read.body, "output_index"),
             "content",
-            index_in(read.body, "content_index"),
+            index_of(read.body, "content_index"),
             "text",
         )
         text = self._sent.texts.get(place)
@@ -144,10 +145,8 @@ class ResponsesStream:
                 continue
             changes[found.address] = leaves
             if found.place[-1] == "text":
-                part = read.body
-                for step in found.address[:-1]:
-                    part = part[step]  # type: ignore[index]
-                changes |= respelled(part, found.address[:-1], text.same)
+                at = found.address[:-1]
+                changes |= respelled(json_edit.value_at(read.body, at), at, text.same)
         return changes
 
     def halt(self, choice: int, decision: Decision, refusal: Refusal, *, spoke: bool) -> bytes:
@@ -157,7 +156,7 @@ class ResponsesStream:
         its text broke off, so it stands in no message of the end, where clients would parse it.
         """
         if refusal.style == "error":
-            return self._write([error_event(orjson.loads(refusal_error(decision, refusal).body)["error"])])
+            return self._write([error_event(refusal_fault(decision, refusal))])
         sent = self._sent
         events: list[dict[str, Any]] = []
         response = sent.response
@@ -180,8 +179,7 @@ class ResponsesStream:
 
     def error(self, code: str, message: str) -> bytes:
         """An ``error`` event, which SDKs raise; nothing follows."""
-        error = orjson.loads(error_body(code, message, type_="guardrail_error"))["error"]
-        return self._write([error_event(error)])
+        return self._write([error_event(fault(code, message, type_="guardrail_error"))])
 
     def _write(self, events: list[dict[str, Any]]) -> bytes:
         start = self._next

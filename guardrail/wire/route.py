@@ -10,7 +10,7 @@ import orjson
 
 from guardrail.core.conversation import Conversation, Segment, Turn
 from guardrail.errors import ConfigError
-from guardrail.wire.replies import error_body
+from guardrail.wire.replies import fault
 from guardrail.wire.shapes import TEXT, Found, JsonShape, PlainText, Shape, shape_of
 
 __all__ = ["Paths", "Route", "RouteText", "StreamForm", "segments_of"]
@@ -102,8 +102,8 @@ class RouteText:
             body = orjson.loads(said) if isinstance(self.output, JsonShape) else None
         if not isinstance(body, dict):
             return said
-        error = orjson.loads(error_body(code, message, type_="guardrail_error"))["error"]
-        return orjson.dumps({**body, "error": {**error, **more}})
+        error = {**fault(code, message, type_="guardrail_error"), **more}
+        return orjson.dumps({**body, "error": error})
 
 
 def segments_of(found: Found) -> tuple[Segment, ...]:

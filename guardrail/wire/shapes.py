@@ -6,7 +6,6 @@ them are read. Numbers too, for a card number without quotes is one.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any, Final, NamedTuple, Protocol
@@ -18,7 +17,8 @@ from jsonpath_rfc9535.selectors import IndexSelector, NameSelector
 from guardrail.core.conversation import Address, json_path
 from guardrail.errors import ConfigError, UnreadableRequest
 from guardrail.wire import json_edit
-from guardrail.wire.replies import JSON, Header
+from guardrail.wire.chat_messages import PLAIN_NAME
+from guardrail.wire.replies import JSON, PLAIN_TEXT, Header
 
 __all__ = ["TEXT", "WHOLE", "Found", "JsonShape", "Leaf", "PlainText", "Shape", "edit", "shape_of"]
 
@@ -27,10 +27,6 @@ TEXT: Final = "text"
 
 WHOLE: Final[Address] = (-1,)
 """The address of a text that is the whole body. No JSON has it; ``()`` is the top of a JSON body."""
-
-_PLAIN: Final[Header] = (b"content-type", b"text/plain; charset=utf-8")
-# A key that says nothing by itself. Any other may hold text, and no edit reaches it.
-_PLAIN_KEY: Final = re.compile(r"[A-Za-z0-9_.:/-]{0,64}")
 
 
 class Leaf(NamedTuple):
@@ -152,7 +148,7 @@ class JsonShape:
 class PlainText:
     """Text and nothing else, in UTF-8."""
 
-    media_type = _PLAIN
+    media_type = PLAIN_TEXT
 
     def parse(self, raw: bytes) -> str:
         """Raises ``UnreadableRequest`` for what is no UTF-8."""
@@ -207,6 +203,6 @@ def _leaves(value: Any, at: Address, unreadable: list[str]) -> Iterator[tuple[Ad
             yield from _leaves(inner, (*at, place), unreadable)
     elif isinstance(value, dict):
         for key, inner in value.items():
-            if not _PLAIN_KEY.fullmatch(key):
+            if not PLAIN_NAME.fullmatch(key):  # it may be text, and no edit reaches it
                 unreadable.append(json_path((*at, key)))
             yield from _leaves(inner, (*at, key), unreadable)

@@ -5,13 +5,16 @@ OpenAI's log probabilities; vLLM's token ids and log probabilities of the prompt
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+import orjson
+
 from guardrail.core.conversation import Address
+from guardrail.wire import json_edit
 from guardrail.wire.chat_messages import get
 
-__all__ = ["SPELLED", "spelled"]
+__all__ = ["SPELLED", "put", "spelled"]
 
 SPELLED: Final = (
     ("logprobs",),
@@ -34,3 +37,10 @@ def spelled(body: dict[str, Any], places: Iterable[int]) -> dict[Address, object
     if body.get("token") is not None:
         found["token",] = None
     return found
+
+
+def put(raw: bytes, texts: Mapping[Address, str]) -> bytes:
+    """``raw`` with these texts in place; what spells the old text of a choice goes."""
+    places = {int(address[1]) for address in texts if address[0] == "choices"}
+    again = spelled(orjson.loads(raw), places) if places else {}
+    return json_edit.edit(raw, {**again, **texts})

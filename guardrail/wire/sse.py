@@ -86,16 +86,22 @@ def encode(data: bytes, event: str | None = None) -> bytes:
 
 
 def replace(raw: bytes, data: bytes) -> bytes:
-    """The event ``raw`` with other data, in no more lines than it had; every other byte stays.
+    """The event ``raw`` with other data; every other byte stays.
 
-    Its lines go into the event's own data lines, one each; those that are left over are taken out.
+    Its lines go into the event's own data lines, one each; those that are left over are taken out. Where it
+    has more lines, all of them stand where the first data line stood.
     """
     waiting = data.split(b"\n")[::-1]
+    lines = _LINE_AND_END.findall(raw)
+    more = len(waiting) > 1 and len(waiting) > sum(line.partition(b":")[0] in _DATA for line, _ in lines)
     out: list[bytes] = []
-    for line, end in _LINE_AND_END.findall(raw):
+    for line, end in lines:
         name, _, old = line.partition(b":")
         if name not in _DATA:
             out.append(line + end)
+        elif more:
+            out += [b"data: " + new + (end or b"\n") for new in reversed(waiting)]
+            waiting = []
         elif waiting:
             new = waiting.pop()
             if new != old.removeprefix(b" "):

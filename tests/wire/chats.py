@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import openai
@@ -17,13 +17,15 @@ from guardrail.core.conversation import Address, Conversation, Segment
 from guardrail.core.decision import Decision
 from guardrail.core.policy import Action, LabelRule, Policy, Stage
 from guardrail.core.verdict import Verdict
+from guardrail.errors import UnreadableRequest
 from guardrail.wire.chat import ChatDialect
 from guardrail.wire.chat_stream import ChatStream
-from guardrail.wire.dialect import StreamEvent
-from guardrail.wire.replies import Refusal
+from guardrail.wire.dialect import Dialect, StreamEvent
+from guardrail.wire.replies import JSON, Refusal
 from guardrail.wire.sse import Event, SseDecoder, encode
 
 CHAT = ChatDialect()
+Model = TypeVar("Model", bound=pydantic.BaseModel)
 
 
 def read_one(event: Event) -> StreamEvent:
@@ -48,6 +50,7 @@ def halted(
 
 
 MARK = "§"  # stands in every text that must not be quoted
+PLAIN = re.compile(r"[A-Za-z0-9_.:/-]{0,64}")  # a name that says nothing
 
 
 POLICY = Policy(
@@ -247,7 +250,7 @@ def is_silent(address: Address, text: str) -> bool:
         if address[2:3] == ("content",):
             return last == "type" and text in ("text", "refusal", "input_text")
         names = ("role", "tool_call_id", "id", "type", "name")
-        return last in names and re.fullmatch(r"[A-Za-z0-9_.:/-]{0,64}", text) is not None
+        return last in names and PLAIN.fullmatch(text) is not None
     return address[0] in ("model", "guardrails", "stream_options", "logprobs", "function_call") or (
         address[0] in ("prediction", "response_format")
     )
@@ -264,24 +267,56 @@ def extras(model: pydantic.BaseModel) -> list[str]:
     return found
 
 
-def chunks(stream: bytes) -> list[ChatCompletionChunk]:
-    """The chunks of a stream in the SDK's own types, checked strictly."""
+def checked(stream: bytes, model: type[Model]) -> list[Model]:
+    """The chunks of a stream in a type of the SDK's, checked strictly."""
     decoder = SseDecoder()
     data = [e.data for e in decoder.feed(stream) if e.data != b"[DONE]"]
     assert decoder.flush() is None
-    found = [ChatCompletionChunk.model_validate_json(item or b"", strict=True) for item in data]
+    found = [model.model_validate_json(item or b"", strict=True) for item in data]
     assert all(extras(one) == [] for one in found)
     return found
 
 
-def sdk(content: bytes, content_type: str) -> openai.OpenAI:
+def chunks(stream: bytes) -> list[ChatCompletionChunk]:
+    """The chunks of a stream in the SDK's own types, checked strictly."""
+    return checked(stream, ChatCompletionChunk)
+
+
+def replaced_alone(dialect: Dialect, value: Any) -> None:
+    """Each text that is found in a request can be replaced, and nothing else changes."""
+    try:
+        request = dialect.read_request(orjson.dumps(value))
+    except UnreadableRequest:
+        return
+    for segment in segments(request.conversation):
+        after = orjson.loads(dialect.edit(request.raw, {segment.address: "[new]"}))
+        assert at(after, segment.address) == "[new]"
+        *way, last = segment.address
+        at(after, tuple(way))[last] = segment.text
+        assert after == orjson.loads(request.raw)
+
+
+def openais_error(dialect: Dialect) -> None:
+    """An error answer is in OpenAI's form."""
+    reply = dialect.error(400, "invalid_request_error", "n is wrong", "n")
+    assert (reply.status, reply.headers) == (400, (JSON,))
+    assert orjson.loads(reply.body)["error"] == {
+        "message": "n is wrong",
+        "type": "invalid_request_error",
+        "param": "n",
+        "code": "invalid_request_error",
+    }
+
+
+def sdk(content: bytes, content_type: str = "text/event-stream", status: int = 200) -> openai.OpenAI:
     """The real client, to which any request is answered so."""
 
     def reply(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, content=content, headers={"content-type": content_type})
+        return httpx.Response(status, content=content, headers={"content-type": content_type})
 
     return openai.OpenAI(
         api_key="unused",
         base_url="http://upstream.invalid/v1",
         http_client=httpx.Client(transport=httpx.MockTransport(reply)),
+        max_retries=0,
     )

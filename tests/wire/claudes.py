@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import anthropic
@@ -12,11 +11,11 @@ import pydantic
 from anthropic.types import RawMessageStreamEvent
 from hypothesis import strategies as st
 
-from guardrail.core.conversation import Address, Conversation, Segment
+from guardrail.core.conversation import Address, Conversation
 from guardrail.wire.messages import CountTokensDialect, MessagesDialect
 from guardrail.wire.messages_stream import MessagesStream
 from guardrail.wire.sse import Event, SseDecoder, encode
-from tests.wire.chats import MARK, at, mostly, numbers, shaped, strings, values
+from tests.wire.chats import PLAIN, mostly, segments, shaped, strings, values
 
 MESSAGES = MessagesDialect()
 COUNT = CountTokensDialect()
@@ -125,10 +124,6 @@ def whole(*blocks: tuple[dict[str, Any], list[Event]]) -> list[Event]:
     return [*events, ended(), STOPPED]
 
 
-def segments(conversation: Conversation) -> list[Segment]:
-    return [segment for turn in conversation.turns for segment in turn.segments]
-
-
 def texts(conversation: Conversation) -> list[str]:
     return [segment.text for segment in segments(conversation)]
 
@@ -196,15 +191,19 @@ TYPES = [
 types = st.sampled_from(TYPES)
 
 _strings_or_values = strings | values
+_common: dict[str, st.SearchStrategy[Any]] = {
+    "type": types,
+    "text": strings,
+    "thinking": strings,
+    "signature": strings,
+    "input": _strings_or_values,
+    "name": strings,
+    "id": strings,
+    "title": strings,
+    "x": values,
+}
 _simple = shaped(
-    type=types,
-    text=strings,
-    thinking=strings,
-    signature=strings,
-    input=_strings_or_values,
-    name=strings,
-    id=strings,
-    title=strings,
+    **_common,
     url=strings,
     data=strings,
     content=_strings_or_values,
@@ -213,30 +212,17 @@ _simple = shaped(
     encrypted_content=strings,
     tool_use_id=strings,
     cache_control=values,
-    x=values,
 )
 blocks = shaped(
-    type=types,
-    text=strings,
-    thinking=strings,
-    signature=strings,
-    input=_strings_or_values,
-    name=strings,
-    id=strings,
+    **_common,
     content=st.one_of(strings, _simple, st.lists(_simple, max_size=2)),
     source=shaped(type=types, data=strings, content=st.lists(_simple, max_size=2)),
-    title=strings,
-    x=values,
 )
 contents = st.one_of(strings, st.lists(mostly(blocks), max_size=3))
 
-_PLAIN = re.compile(r"[A-Za-z0-9_.:/-]{0,64}")
 _QUIET = frozenset({"cache_control", "signature", "encrypted_index", "caller"})
 
 
 def is_silent(address: Address, words: str) -> bool:
     """Whether a text of a block may stay neither judged nor named: marks, signatures, plain names."""
-    return bool(_QUIET & {*address}) or _PLAIN.fullmatch(words) is not None
-
-
-__all__ = ["MARK", "at", "numbers", "strings", "values"]
+    return bool(_QUIET & {*address}) or PLAIN.fullmatch(words) is not None

@@ -6,8 +6,6 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import httpx
-import openai
 import orjson
 import pydantic
 from hypothesis import strategies as st
@@ -167,11 +165,6 @@ def decoded(stream: bytes) -> list[Json]:
     return found
 
 
-def event(data: Any) -> Event:
-    raw = data if isinstance(data, bytes) else orjson.dumps(data)
-    return Event(encode(raw), raw)
-
-
 Change = Callable[[Delta], str]
 
 
@@ -244,20 +237,6 @@ def whole(raw: bytes) -> Response:
     found = Response.model_validate_json(raw, strict=True)
     assert extras(found) == []
     return found
-
-
-def sdk(content: bytes, content_type: str = "text/event-stream") -> openai.OpenAI:
-    """The real client, to which any request is answered so."""
-
-    def reply(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, content=content, headers={"content-type": content_type})
-
-    return openai.OpenAI(
-        api_key="-",
-        base_url="http://upstream.invalid/v1",
-        http_client=httpx.Client(transport=httpx.MockTransport(reply)),
-        max_retries=0,
-    )
 
 
 KINDS = [
@@ -350,12 +329,6 @@ events: st.SearchStrategy[Any] = mostly(
         },
     )
 )
-
-
-def at(value: Any, address: Address) -> Any:
-    for step in address:
-        value = value[step]
-    return value
 
 
 def replaced(text: str, changes: Mapping[str, str]) -> str:

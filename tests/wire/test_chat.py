@@ -16,7 +16,6 @@ from guardrail.core.policy import Mode
 from guardrail.errors import UnreadableRequest, UnreadableResponse
 from guardrail.wire.chat_messages import read_messages
 from guardrail.wire.dialect import Choice, GuardedRequest
-from guardrail.wire.replies import JSON
 from tests.wire.chats import (
     CHAT,
     EVIL,
@@ -32,7 +31,9 @@ from tests.wire.chats import (
     message_fields,
     mostly,
     numbers,
+    openais_error,
     read_one,
+    replaced_alone,
     segments,
     shaped,
     strings,
@@ -314,17 +315,7 @@ class TestAnyRequest:
 
     @given(bodies)
     def test_every_text_found_in_it_can_be_replaced_alone(self, value: Any):
-        raw = orjson.dumps(value)
-        try:
-            request = CHAT.read_request(raw)
-        except UnreadableRequest:
-            return
-        for segment in segments(request.conversation):
-            after = orjson.loads(CHAT.edit(request.raw, {segment.address: "[new]"}))
-            assert at(after, segment.address) == "[new]"
-            *way, last = segment.address
-            at(after, tuple(way))[last] = segment.text
-            assert after == orjson.loads(request.raw)
+        replaced_alone(CHAT, value)
 
 
 class TestRedaction:
@@ -494,12 +485,5 @@ class TestKeysInOtherLetters:
 
 
 def test_an_error_answer_is_openais():
-    reply = CHAT.error(400, "invalid_request_error", "n is wrong", "n")
-    assert (reply.status, reply.headers) == (400, (JSON,))
-    assert orjson.loads(reply.body)["error"] == {
-        "message": "n is wrong",
-        "type": "invalid_request_error",
-        "param": "n",
-        "code": "invalid_request_error",
-    }
+    openais_error(CHAT)
     assert dict(CHAT.error(503, "c", "m").headers)[b"x-should-retry"] == b"false"

@@ -273,6 +273,12 @@ class TestIndexOf:
         with pytest.raises(TypeError):
             index_of({"index": index})
 
+    def test_of_another_key_it_is_the_same(self):
+        assert index_of({}, "output_index") == 0
+        assert index_of({"index": 1, "output_index": 2}, "output_index") == 2
+        with pytest.raises(TypeError):
+            index_of({"output_index": True}, "output_index")
+
 
 fields_of_a_delta = shaped(**message_fields)
 

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from guardrail.core.conversation import Address, Kind
-from tests.wire.test_chat import CHAT, EVIL, answer, at, call, custom, read
+from guardrail.wire.chat_messages import PLAIN_NAME, as_list, param_of
+from tests.wire.chats import CHAT, EVIL, answer, at, call, custom
+from tests.wire.test_chat import read
 
 
 class TestTextsOfAMessage:
@@ -186,3 +188,33 @@ class TestTextsOfAMessage:
         [choice] = CHAT.read_response(answer(message))
         assert [s.address[3:] for s in choice.turn.segments] == [("content",), *found]
         assert choice.unreadable == tuple(f"$.choices[0].message.{path}" for path in named)
+
+
+@pytest.mark.parametrize(
+    ("address", "param"),
+    [
+        ((), ""),
+        (("a",), "a"),
+        (("messages", 0, "content"), "messages[0].content"),
+        ((1, "content"), "[1].content"),
+    ],
+)
+def test_an_error_names_the_field_at_an_address(address: Address, param: str):
+    assert param_of(address) == param
+
+
+@pytest.mark.parametrize("name", ["", "gpt-4.1/mini", "call_1:0", "a" * 64])
+def test_a_plain_name_says_nothing(name: str):
+    assert PLAIN_NAME.fullmatch(name)
+
+
+@pytest.mark.parametrize("name", [EVIL, "a\n", "é", "a" * 65])
+def test_any_other_name_does(name: str):
+    assert not PLAIN_NAME.fullmatch(name)
+
+
+@pytest.mark.parametrize("value", [None, {}, "a", (), 0])
+def test_what_must_be_a_list_is_one(value: Any):
+    assert as_list([value]) == [value]
+    with pytest.raises(TypeError):
+        as_list(value)

@@ -10,7 +10,7 @@ import pydantic
 import pytest
 from openai.types.chat import ChatCompletion
 
-from guardrail.wire.chat_refusals import DONE
+from guardrail.wire.chat_refusals import DONE, identified, refused_choices
 from guardrail.wire.dialect import GuardedRequest
 from guardrail.wire.replies import EVENT_STREAM, JSON, Refusal
 from guardrail.wire.sse import Event
@@ -23,6 +23,7 @@ from tests.wire.chats import (
     chunk,
     chunks,
     delta,
+    event,
     extras,
     halted,
     sdk,
@@ -245,7 +246,29 @@ class TestStructured:
                 sdk(stream, "text/event-stream") as client,
                 client.chat.completions.stream(model="m", messages=[], response_format=City) as events,
             ):
-                kinds = [event.type for event in events]
+                kinds = [one.type for one in events]
                 message = events.get_final_completion().choices[0].message
             assert (message.role, message.refusal, message.parsed) == ("assistant", "No.", None)
             assert kinds.count("refusal.done") == 1
+
+
+def test_a_refused_choice_stands_where_the_other_stood_and_keeps_its_index():
+    raw = b'{"choices":[{"index":5}, {"x":1.0},{}],"usage" : 1.0}'
+    made = refused_choices(
+        raw, {0: REFUSALS[0], 2: REFUSALS[1]}, lambda index, own: {str(index): own.message}
+    )
+    first, last = (
+        (f'{{"{index}":"{own.message}"}}').encode() for index, own in zip((5, 2), REFUSALS, strict=True)
+    )
+    assert made == raw.replace(b'{"index":5}', first).replace(b"{}", last)
+    assert refused_choices(raw, {}, lambda *_: {}) == raw
+
+
+def test_a_head_has_the_identity_of_a_chunk_where_there_is_one():
+    head = {"id": "ours", "object": "o", "model": ""}
+    assert identified(head, event({"id": "theirs", "model": "m", "choices": []})) == {
+        "id": "theirs",
+        "object": "o",
+        "model": "m",
+    }
+    assert identified(head, None) == identified(head, Event(b": ping\n\n", None)) == head

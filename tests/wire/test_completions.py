@@ -23,6 +23,8 @@ from tests.wire.chats import (
     at,
     leaves,
     mostly,
+    openais_error,
+    replaced_alone,
     segments,
     shaped,
     strings,
@@ -187,16 +189,7 @@ class TestReadRequest:
 
     @given(bodies)
     def test_every_text_found_in_it_can_be_replaced_alone(self, value: Any):
-        try:
-            request = COMPLETIONS.read_request(orjson.dumps(value))
-        except UnreadableRequest:
-            return
-        for segment in segments(request.conversation):
-            after = orjson.loads(COMPLETIONS.edit(request.raw, {segment.address: "[new]"}))
-            assert at(after, segment.address) == "[new]"
-            *way, last = segment.address
-            at(after, tuple(way))[last] = segment.text
-            assert after == orjson.loads(request.raw)
+        replaced_alone(COMPLETIONS, value)
 
 
 class TestEdit:
@@ -362,11 +355,4 @@ def test_a_stream_is_one_of_its_own_for_each_request():
 
 
 def test_an_error_answer_is_openais():
-    reply = COMPLETIONS.error(400, "invalid_request_error", "n is wrong", "n")
-    assert (reply.status, reply.headers) == (400, (JSON,))
-    assert orjson.loads(reply.body)["error"] == {
-        "message": "n is wrong",
-        "type": "invalid_request_error",
-        "param": "n",
-        "code": "invalid_request_error",
-    }
+    openais_error(COMPLETIONS)

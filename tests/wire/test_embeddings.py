@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 import openai
 import orjson
 import pytest
@@ -26,6 +25,8 @@ from tests.wire.chats import (
     leaves,
     message_fields,
     mostly,
+    openais_error,
+    replaced_alone,
     sdk,
     segments,
     shaped,
@@ -231,16 +232,7 @@ class TestReadRequest:
 
     @given(bodies)
     def test_every_text_found_in_it_can_be_replaced_alone(self, value: Any):
-        try:
-            request = EMBEDDINGS.read_request(orjson.dumps(value))
-        except UnreadableRequest:
-            return
-        for segment in segments(request.conversation):
-            after = orjson.loads(EMBEDDINGS.edit(request.raw, {segment.address: "[new]"}))
-            assert at(after, segment.address) == "[new]"
-            *way, last = segment.address
-            at(after, tuple(way))[last] = segment.text
-            assert after == orjson.loads(request.raw)
+        replaced_alone(EMBEDDINGS, value)
 
 
 class TestEdit:
@@ -280,14 +272,8 @@ class TestRefuse:
         assert (reply.status, reply.headers) == (400, (JSON,))
         assert MARK.encode() not in reply.body
 
-        def answer(_: httpx.Request) -> httpx.Response:
-            return httpx.Response(reply.status, content=reply.body, headers=[*reply.headers])
-
-        transport = httpx.Client(transport=httpx.MockTransport(answer))
         with (
-            openai.OpenAI(
-                api_key="unused", base_url="http://proxy.invalid/v1", http_client=transport
-            ) as client,
+            sdk(reply.body, "application/json", reply.status) as client,
             pytest.raises(openai.BadRequestError, match=r"No\.") as caught,
         ):
             client.embeddings.create(model="m", input="a cat")
@@ -301,11 +287,4 @@ class TestRefuse:
         assert EMBEDDINGS.refuse(asked(), BLOCK, Refusal("error", status=451)).status == 451
 
     def test_an_error_answer_is_openais(self):
-        reply = EMBEDDINGS.error(400, "invalid_request_error", "input is wrong", "input")
-        assert (reply.status, reply.headers) == (400, (JSON,))
-        assert orjson.loads(reply.body)["error"] == {
-            "message": "input is wrong",
-            "type": "invalid_request_error",
-            "param": "input",
-            "code": "invalid_request_error",
-        }
+        openais_error(EMBEDDINGS)

@@ -20,7 +20,7 @@ from guardrail.wire.replies import Refusal
 from guardrail.wire.responses import ResponsesDialect
 from guardrail.wire.sse import Event
 from tests.wire import responses
-from tests.wire.chats import BLOCK, POLICY, answer, chunk, delta
+from tests.wire.chats import BLOCK, POLICY, answer, chunk, delta, event
 
 PASSED = Decision(Stage.OUTPUT, Action.PASS, (Verdict(POLICY, "SAFE", violation=False),))
 FAILED = Decision(
@@ -200,7 +200,7 @@ class TestResponsesStreams:
         return ResponsesModeration().stream(own, PASSED, lambda _: found, 1)
 
     def test_the_last_event_tells_and_no_other_changes(self):
-        events = [responses.event(data) for data in responses.told(responses.message("hi"))]
+        events = [event(data) for data in responses.told(responses.message("hi"))]
         *before, last = through(self.stream(BLOCK), *events)
         assert before == [event.raw for event in events[:-1]]
         [told] = chunks(last)
@@ -210,7 +210,7 @@ class TestResponsesStreams:
 
     def test_a_halt_tells(self):
         stream = self.stream(BLOCK)
-        events = [responses.event(data) for data in responses.told(responses.message("hi"))]
+        events = [event(data) for data in responses.told(responses.message("hi"))]
         through(stream, *events[:4])
         *_, last = chunks(stream.halt(0, BLOCK, Refusal(message="No."), spoke=True))
         assert last["response"]["moderation"]["output"]["flagged"] is True

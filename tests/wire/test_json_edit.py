@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from guardrail.core.conversation import Address
 from guardrail.errors import UnreadableRequest
-from guardrail.wire.json_edit import REMOVE, edit, loads_strict
+from guardrail.wire.json_edit import REMOVE, edit, loads_strict, value_at
 
 NUMBERS = [
     "0",
@@ -427,3 +427,12 @@ class TestEdit:
                 edit(raw, {address: new})
             with pytest.raises(KeyError):
                 edit(raw, {("o", "a"): 2, address: new} if address[0] != "o" else {("s",): 2, address: new})
+
+
+def test_what_stands_at_an_address():
+    body = {"a": [1, {"b": "x"}]}
+    assert value_at(body, ("a", 1, "b")) == "x"
+    assert value_at(body, ()) is body
+    for address in (("b",), ("a", 2)):
+        with pytest.raises(LookupError):
+            value_at(body, address)

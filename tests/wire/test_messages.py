@@ -18,7 +18,19 @@ from guardrail.wire.dialect import Choice, GuardedRequest
 from guardrail.wire.messages_edit import EDITED
 from guardrail.wire.messages_stream import MessagesStream
 from guardrail.wire.replies import EVENT_STREAM, JSON, Refusal
-from tests.wire.chats import BLOCK, MARK, REFUSALS, at, extras, leaves, mostly, shaped, strings, values
+from tests.wire.chats import (
+    BLOCK,
+    MARK,
+    REFUSALS,
+    at,
+    extras,
+    leaves,
+    mostly,
+    segments,
+    shaped,
+    strings,
+    values,
+)
 from tests.wire.claudes import (
     COUNT,
     MESSAGES,
@@ -31,7 +43,6 @@ from tests.wire.claudes import (
     final,
     is_silent,
     sdk,
-    segments,
     strictly,
     text,
     texts,

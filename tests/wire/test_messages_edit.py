@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from guardrail.core.conversation import Kind, Segment
 from guardrail.core.redaction import Span, apply, edits
 from guardrail.wire.messages_edit import EDITED, forwarded, put, written
-from tests.wire.chats import values
-from tests.wire.claudes import answer, assistant, at, body, text, thinking, tool_result, tool_use, user
+from tests.wire.chats import at, values
+from tests.wire.claudes import answer, assistant, body, text, thinking, tool_result, tool_use, user
 
 SPACED = (
     b'{ "content" : [ {"input": { "a" : 1.50, "big": 123456789012345678901234567890,'

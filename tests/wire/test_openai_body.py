@@ -13,6 +13,7 @@ from guardrail.errors import UnreadableRequest
 from guardrail.wire.openai_body import (
     GENERATING_FIELDS,
     is_structured,
+    read_flag,
     read_model,
     read_n,
     read_object,
@@ -96,6 +97,14 @@ def test_a_stream_that_is_neither_true_nor_false_is_refused(value: Any):
     assert MARK not in str(caught.value)
 
 
+@pytest.mark.parametrize(("value", "flag"), [(True, True), (False, False), (None, False), (0, False)])
+def test_a_flag_is_the_one_of_its_key(value: Any, flag: bool):
+    assert read_flag({"stream": not flag, "background": value}, "background") is flag
+    with pytest.raises(UnreadableRequest, match="background is not") as caught:
+        read_flag({"background": MARK}, "background")
+    assert caught.value.param == "background"
+
+
 @pytest.mark.parametrize("value", [129, -1, True, 2.0, MARK, [1], {"a": 1}])
 def test_an_n_that_is_no_number_in_bounds_is_refused(value: Any):
     with pytest.raises(UnreadableRequest) as caught:
@@ -154,6 +163,11 @@ class TestUnknownTexts:
     )
     def test_a_response_format_is_text_where_it_says_more_than_its_type(self, value: Any, named: list[str]):
         assert list(unknown_texts({"response_format": value}, KNOWN)) == named
+
+    def test_another_field_may_be_the_one_that_says_no_more_than_one_key(self):
+        body = {"response_format": {"type": "x"}, "output_config": {"effort": "low"}}
+        assert list(unknown_texts(body, KNOWN)) == ["$.output_config"]
+        assert list(unknown_texts(body, KNOWN, ("output_config", "effort"))) == ["$.response_format"]
 
     @pytest.mark.parametrize("key", ["Prompt", "STREAM", "N"])
     def test_known_keys_in_other_letters_are_refused(self, key: str):

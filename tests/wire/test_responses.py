@@ -13,12 +13,11 @@ from guardrail.core.conversation import Address, Kind, Segment, Turn, json_path
 from guardrail.errors import UnreadableRequest, UnreadableResponse
 from guardrail.wire.dialect import GuardedRequest
 from guardrail.wire.replies import JSON, Refusal
-from tests.wire.chats import BLOCK, EVIL, MARK, REFUSALS, leaves, segments
+from tests.wire.chats import BLOCK, EVIL, MARK, REFUSALS, at, leaves, sdk, segments
 from tests.wire.responses import (
     RESPONSES,
     answer,
     asked,
-    at,
     body,
     call,
     citation,
@@ -27,7 +26,6 @@ from tests.wire.responses import (
     requests,
     responses,
     said,
-    sdk,
     whole,
 )
 

@@ -10,15 +10,13 @@ from hypothesis import given
 
 from guardrail.core.conversation import Kind, json_path
 from guardrail.errors import UnreadableResponse
-from guardrail.wire.responses_events import ENDS, Found, index_in, parse, read
+from guardrail.wire.responses_events import ENDS, Found, parse, read
 from guardrail.wire.responses_shapes import RESPONSE
-from tests.wire.chats import MARK, leaves
+from tests.wire.chats import MARK, at, event, leaves
 from tests.wire.responses import (
-    at,
     call,
     citation,
     encoded,
-    event,
     events,
     gathered,
     message,
@@ -231,11 +229,6 @@ class TestOthers:
     def test_a_wrong_shape_is_unreadable(self, body: Any):
         with pytest.raises(UnreadableResponse, match="none of a response"):
             read(body)
-
-    def test_an_index_that_is_not_told_is_0(self):
-        assert index_in({}, "output_index") == 0
-        with pytest.raises(TypeError):
-            index_in({"output_index": True}, "output_index")
 
 
 def test_the_pieces_of_a_stream_add_up_to_its_response():

@@ -22,8 +22,8 @@ from guardrail.wire.responses_refusals import (
     refused_request,
     written,
 )
-from tests.wire.chats import BLOCK, EVIL, MARK, REFUSALS
-from tests.wire.responses import asked, decoded, in_order, response, sdk, strictly, whole
+from tests.wire.chats import BLOCK, EVIL, MARK, REFUSALS, sdk
+from tests.wire.responses import asked, decoded, in_order, response, strictly, whole
 
 
 class City(pydantic.BaseModel):

@@ -16,7 +16,7 @@ from guardrail.errors import UnreadableResponse
 from guardrail.wire.replies import Refusal
 from guardrail.wire.responses_stream import ResponsesStream
 from guardrail.wire.sse import SseDecoder
-from tests.wire.chats import BLOCK, EVIL, MARK, REFUSALS
+from tests.wire.chats import BLOCK, EVIL, MARK, REFUSALS, event, sdk
 from tests.wire.responses import (
     RESPONSES,
     Json,
@@ -26,7 +26,6 @@ from tests.wire.responses import (
     citation,
     decoded,
     encoded,
-    event,
     events,
     gathered,
     in_order,
@@ -35,7 +34,6 @@ from tests.wire.responses import (
     reasoning,
     response,
     said,
-    sdk,
     spoken,
     strictly,
     told,

@@ -229,7 +229,7 @@ class TestReplace:
         assert replace(raw, before.data) == raw
         piece = st.sampled_from([b"", b"{}", b" [1,", b"data: x"])
         room = before.data.count(b"\n") + 1
-        new = b"\n".join(data.draw(st.lists(piece, min_size=1, max_size=room)))
+        new = b"\n".join(data.draw(st.lists(piece, min_size=1, max_size=room + 2)))
         after = replace(raw, new)
         assert [event.data for event in decode(after)] == [new]
 
@@ -253,6 +253,9 @@ class TestReplace:
             (b"data\ndata: b\n\n", b"\nc", b"data\ndata: c\n\n"),
             (b"data\n\n", b"c", b"data:c\n\n"),
             (b"data: a", b"b", b"data: b"),
+            (b"id: 1\ndata:a\n\n", b"b\nc", b"id: 1\ndata: b\ndata: c\n\n"),
+            (b"data: a\rid: 1\rdata: b\r\r", b"c\nd\ne", b"data: c\rdata: d\rdata: e\rid: 1\r\r"),
+            (b"data: a", b"b\nc", b"data: b\ndata: c\n"),
         ],
     )
     def test_its_bytes(self, raw: bytes, new: bytes, after: bytes):

@@ -11,8 +11,8 @@ from openai.types import Completion
 from guardrail.wire.completions import CompletionsDialect
 from guardrail.wire.completions_stream import CompletionsStream
 from guardrail.wire.dialect import GuardedRequest, StreamEvent
-from guardrail.wire.sse import Event, SseDecoder
-from tests.wire.chats import event, extras, mostly, numbers, shaped, strings, values
+from guardrail.wire.sse import Event
+from tests.wire.chats import checked, event, mostly, numbers, shaped, strings, values
 
 COMPLETIONS = CompletionsDialect()
 
@@ -49,12 +49,7 @@ def read_one(one: Event) -> StreamEvent:
 
 def completions(stream: bytes) -> list[Completion]:
     """The chunks of a stream of our own in the SDK's type, checked strictly."""
-    decoder = SseDecoder()
-    data = [e.data for e in decoder.feed(stream) if e.data != b"[DONE]"]
-    assert decoder.flush() is None
-    found = [Completion.model_validate_json(item or b"", strict=True) for item in data]
-    assert all(extras(one) == [] for one in found)
-    return found
+    return checked(stream, Completion)
 
 
 drawn_choices = shaped(
