@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from guardrail.core.conversation import Conversation, Segment, Turn, json_path
 from guardrail.core.decision import Decision, Failure
@@ -75,8 +75,6 @@ class ModerationRequest(BaseModel):
 class Moderated(BaseModel):
     """What was found in one text."""
 
-    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
-
     flagged: bool
     categories: dict[str, bool]
     category_scores: dict[str, float] = Field(description="1 or 0: a verdict has no probability.")
@@ -85,8 +83,6 @@ class Moderated(BaseModel):
 
 class Moderation(BaseModel):
     """One result for each text."""
-
-    model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
     id: str
     model: str
