@@ -67,7 +67,7 @@ class HeldStream(Generic[E, P]):
         """Take one event; ``finished`` are the choices it ends. Waits where more is held than may be."""
         answer = await self._open()
         if unreadable:
-            for choice in choices:
+            for choice in choices or (0,):
                 answer.unreadable(choice, unreadable)
         answer.push(event, pieces, choices, finished)
         if answer.full:

@@ -157,7 +157,7 @@ class StreamResponder:
 
     def _take(self, read: StreamEvent) -> None:
         if read.unreadable:
-            for choice in read.choices:
+            for choice in read.choices or range(self._request.choices):  # what belongs to none is all's
                 self._answer.unreadable(choice, read.unreadable)
         self._finished.update(read.finished)
         self._answer.push(read, read.deltas, read.choices, read.finished)

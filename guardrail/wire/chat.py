@@ -17,6 +17,7 @@ from guardrail.wire import json_edit, spelled
 from guardrail.wire.chat_messages import (
     CHOICE_SHAPE,
     as_list,
+    beside,
     get,
     read_content,
     read_message,
@@ -42,6 +43,8 @@ from guardrail.wire.replies import Refusal, Reply, openai_error, refusal_error
 
 __all__ = ["ChatDialect"]
 
+_NO_COMPLETION: Final = "the upstream's answer is no chat completion"
+
 # Beside those of every request, fields that hold no text for the model. All others are judged, or named.
 _SILENT_FIELDS: Final = GENERATING_FIELDS | {
     "messages",
@@ -56,6 +59,14 @@ _SILENT_FIELDS: Final = GENERATING_FIELDS | {
     "verbosity",
     "function_call",
     "audio",
+    "thinking",
+    # OpenRouter's
+    "provider",
+    "models",
+    "reasoning",
+    "route",
+    "transforms",
+    "usage",
 }
 
 
@@ -97,16 +108,19 @@ class ChatDialect:
     def read_response(self, raw: bytes) -> list[Choice]:
         """The message of every choice. Raises ``UnreadableResponse``."""
         try:
-            choices = as_list(json_edit.loads_strict(raw)["choices"])
+            body = json_edit.loads_strict(raw)
+            outside = beside(body)
             found = []
-            for position, choice in enumerate(choices):
-                unreadable: list[str] = []
+            for position, choice in enumerate(as_list(body["choices"])):
+                unreadable = [*outside]
                 at = ("choices", position, "message")
                 segments = read_message(choice["message"], at, unreadable)
                 unreadable += strangers(choice, CHOICE_SHAPE, at[:2])
                 found.append(Choice(position, Turn("assistant", segments), tuple(unreadable)))
         except (KeyError, TypeError, AttributeError, UnreadableRequest):
-            raise UnreadableResponse("the upstream's answer is no chat completion") from None
+            raise UnreadableResponse(_NO_COMPLETION) from None
+        if outside and not found:  # text of another protocol, which would belong to no choice
+            raise UnreadableResponse(_NO_COMPLETION)
         return found
 
     def refuse_choices(self, raw: bytes, refused: Mapping[int, Refusal], *, structured: bool) -> bytes:

@@ -11,9 +11,11 @@ from guardrail.core.conversation import Address, Kind, json_path
 from guardrail.errors import UnreadableRequest, UnreadableResponse
 from guardrail.wire import json_edit
 from guardrail.wire.chat_messages import (
+    ANSWER_SHAPE,
     CHOICE_SHAPE,
     ITEM_NAMES,
     ITEM_TEXTS,
+    beside,
     read_name,
     read_structured,
     strangers,
@@ -32,6 +34,7 @@ _CHANNELS: Final = {
 }
 _SILENT_DELTA: Final = frozenset({"role", "obfuscation"})
 _PLAIN_DELTA: Final = _SILENT_DELTA | {"content"}
+_PLAIN_CHUNK: Final = frozenset(ANSWER_SHAPE)
 _PLAIN_CHOICE: Final = frozenset(CHOICE_SHAPE) - {"message"}
 
 
@@ -65,10 +68,11 @@ def plain_text(chunk: Any) -> tuple[int, str] | None:
             and type(index) is int
             and not choice.get("finish_reason")
             and choice.keys() <= _PLAIN_CHOICE
+            and (chunk.keys() <= _PLAIN_CHUNK or not beside(chunk))
             and (len(delta) == 1 or not any(delta[key] for key in delta.keys() - _PLAIN_DELTA))
         ):
             return index, text
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, UnreadableRequest):
         pass  # read_chunk says what it is
     return None
 
@@ -79,7 +83,7 @@ def read_chunk(event: Event, chunk: Any) -> StreamEvent:
         choices: Sequence[Any] = chunk.get("choices") or ()
         deltas: list[Delta] = []
         finished: list[int] = []
-        unreadable: list[str] = []
+        unreadable = beside(chunk)
         indexes: list[int] = []
         for position, choice in enumerate(choices):
             index = index_of(choice)

@@ -10,11 +10,13 @@ from guardrail.core.conversation import Address, Conversation, Kind, Segment, Tu
 from guardrail.errors import UnreadableRequest
 
 __all__ = [
+    "ANSWER_SHAPE",
     "CHOICE_SHAPE",
     "ITEM_NAMES",
     "ITEM_TEXTS",
     "PLAIN_NAME",
     "as_list",
+    "beside",
     "get",
     "param_of",
     "read_content",
@@ -48,6 +50,7 @@ _MESSAGE_SHAPE: Final[_Shape] = dict.fromkeys(
         "tool_call_id",
     ]
 )
+_PART_SHAPE: Final[_Shape] = dict.fromkeys(["type", "cache_control", "prompt_cache_breakpoint"])
 # What servers put beside the message of a choice that is no text of the answer's.
 CHOICE_SHAPE: Final[_Shape] = dict.fromkeys(
     [
@@ -67,6 +70,40 @@ CHOICE_SHAPE: Final[_Shape] = dict.fromkeys(
         "error",
     ]
 )
+ANSWER_SHAPE: Final[_Shape] = dict.fromkeys(
+    [
+        "id",
+        "object",
+        "created",
+        "model",
+        "choices",
+        "usage",
+        "usage_breakdown",
+        "system_fingerprint",
+        "service_tier",
+        "metadata",
+        "provider",
+        "sglext",
+        "stats",
+        "model_info",
+        "runtime",
+        "timings",
+        "time_info",
+        "x_groq",
+        "seed",
+        "finish_reason",
+        "token",
+        "obfuscation",
+        "kv_transfer_params",
+        "prompt_filter_results",
+        "prompt_logprobs",
+        "prompt_token_ids",
+        "moderation",
+        "error",
+    ]
+)
+"""What servers put beside the choices that is no text of the answer's."""
+
 PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.:/-]{0,64}")
 """A name that says nothing. Chat templates write names out for the model: any other one is judged."""
 
@@ -161,7 +198,7 @@ def read_content(content: Any, at: Address, unreadable: list[str]) -> Iterator[S
         text = part.get(key) if key else None
         if key and isinstance(text, str):
             yield Segment(text, (*here, key))
-            unreadable.extend(strangers(part, {"type": None, key: None, "cache_control": None}, here))
+            unreadable.extend(strangers(part, {**_PART_SHAPE, key: None}, here))
         else:
             unreadable.append(json_path(here))
 
@@ -207,6 +244,11 @@ def strangers(value: dict[str, Any], shape: _Shape, at: Address) -> Iterator[str
             yield from strangers(inner, inside, (*at, key))
         elif (inside or key not in shape) and inner and isinstance(inner, str | list | dict):
             yield json_path((*at, key))
+
+
+def beside(body: dict[str, Any]) -> list[str]:
+    """The paths of what may be text outside the choices. Raises ``UnreadableRequest`` as ``strangers``."""
+    return list(strangers(body, ANSWER_SHAPE, ()))
 
 
 def as_list(value: Any) -> list[Any]:

@@ -15,9 +15,9 @@ from guardrail.core.conversation import Address, Conversation, Segment, Turn
 from guardrail.core.decision import Decision
 from guardrail.errors import UnreadableRequest, UnreadableResponse
 from guardrail.wire import json_edit, spelled
-from guardrail.wire.chat_messages import as_list
+from guardrail.wire.chat_messages import as_list, beside
 from guardrail.wire.chat_refusals import refused_choices
-from guardrail.wire.completions_choices import beside, read_choice
+from guardrail.wire.completions_choices import read_choice
 from guardrail.wire.completions_refusals import refused_choice, refused_request
 from guardrail.wire.completions_stream import CompletionsStream
 from guardrail.wire.dialect import Choice, EventStream, GuardedRequest

@@ -13,7 +13,7 @@ from guardrail.core.conversation import Address, Kind, json_path
 from guardrail.wire.chat_messages import CHOICE_SHAPE, get, strangers
 from guardrail.wire.spelled import SPELLED
 
-__all__ = ["Text", "beside", "read_choice"]
+__all__ = ["Text", "read_choice"]
 
 _TEXTS: Final = (
     ("reasoning", Kind.REASONING, ("reasoning",)),
@@ -27,30 +27,6 @@ _SHAPE: Final[Mapping[str, Any]] = {
     **{way[0]: None for way in SPELLED},
     "delta": dict.fromkeys(["role", "content", "token_id"]),
 }
-_BESIDE: Final[Mapping[str, Any]] = dict.fromkeys(
-    [
-        "id",
-        "object",
-        "created",
-        "model",
-        "choices",
-        "usage",
-        "system_fingerprint",
-        "service_tier",
-        "metadata",
-        "provider",
-        "sglext",
-        "stats",
-        "timings",
-        "seed",
-        "finish_reason",
-        "token",
-        "obfuscation",
-        "kv_transfer_params",
-        "prompt_filter_results",
-        "error",
-    ]
-)
 
 
 class Text(NamedTuple):
@@ -72,8 +48,3 @@ def read_choice(choice: dict[str, Any], at: Address, unreadable: list[str]) -> I
         elif text:
             unreadable.append(json_path((*at, *way)))
     unreadable.extend(strangers(choice, _SHAPE, at))
-
-
-def beside(body: dict[str, Any]) -> list[str]:
-    """The paths of what may be text outside the choices. Raises ``UnreadableRequest`` as ``strangers``."""
-    return list(strangers(body, _BESIDE, ()))

@@ -12,8 +12,9 @@ from guardrail.core.decision import Decision
 from guardrail.errors import UnreadableRequest, UnreadableResponse
 from guardrail.wire import json_edit, sse
 from guardrail.wire.chat_chunks import index_of, parse_chunk
+from guardrail.wire.chat_messages import beside
 from guardrail.wire.chat_refusals import DONE
-from guardrail.wire.completions_choices import beside, read_choice
+from guardrail.wire.completions_choices import read_choice
 from guardrail.wire.completions_refusals import halted_choice
 from guardrail.wire.dialect import Delta, GuardedRequest, StreamEvent
 from guardrail.wire.replies import Refusal, error_body, refusal_error

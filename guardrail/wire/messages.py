@@ -78,6 +78,8 @@ class MessagesDialect:
             *conversation.unreadable,
             *unknown_texts(body, _SILENT_FIELDS, ("output_config", "effort")),
         )
+        if get(body.get("container"), "skills"):  # texts that are stored elsewhere, for the model to read
+            unread = (*unread, "$.container.skills")
         formats = (get(body, "output_config", "format"), body.get("output_format"))
         return GuardedRequest(
             raw=sent,

@@ -46,6 +46,7 @@ GENERATING_FIELDS: Final = frozenset(
         "n",
         "presence_penalty",
         "prompt_cache_key",
+        "prompt_cache_options",
         "prompt_cache_retention",
         "request_id",
         "safety_identifier",

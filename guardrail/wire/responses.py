@@ -55,7 +55,6 @@ _FIELDS: Final[Mapping[str, Shape]] = {
             "max_tool_calls",
             "moderation",
             "parallel_tool_calls",
-            "prompt_cache_options",
             "tool_choice",
             "top_logprobs",
             "truncation",

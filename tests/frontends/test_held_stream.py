@@ -131,6 +131,14 @@ async def test_what_cannot_be_read_is_told_or_blocks():
     await strict.aclose()
 
 
+async def test_what_cannot_be_read_and_belongs_to_no_choice_blocks_too():
+    strict = hold(engine(strict=True))
+    await strict.push("see ", [], choices=(), unreadable=["$.x"])
+    with pytest.raises(PolicyViolation):
+        strict.halted()
+    await strict.aclose()
+
+
 async def test_live_text_leaves_at_once_and_its_end_does_not():
     live = StreamRules(release=ReleaseMode.LIVE, window=10, overlap=5, first=5)
     stream = hold(engine(classifier=ScriptedClassifier(delay_s=0.1)), live)

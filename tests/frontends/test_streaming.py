@@ -789,6 +789,26 @@ class TestUnreadableParts:
         assert b"AA==" not in raw
         assert ends_of(raw) == ["content_filter"]
 
+    BESIDE = chunk({}, choices=[], search_results=[{"snippet": "AA=="}])
+
+    @pytest.mark.parametrize("before", [[], said("All is fine here. " * 5)])
+    async def test_text_that_belongs_to_no_choice_is_named_and_blocks_all_of_them(
+        self, before: list[bytes]
+    ):
+        sink = MemorySink()
+        raw = [*before, self.BESIDE, LAST, DONE]
+        sent = whole(await drive(streaming(*raw), engine(sink)))
+        assert sent == b"".join(raw)
+        assert sink.records[-1].decision.unjudged == ("$.search_results",)
+        sent = whole(await drive(streaming(*raw), engine(strict=True)))
+        assert b"AA==" not in sent
+        assert ends_of(sent) == ["content_filter"]
+
+    async def test_all_choices_are_all(self):
+        sent = whole(await drive(streaming(self.BESIDE, LAST, DONE), engine(strict=True), fields={"n": 2}))
+        assert b"AA==" not in sent
+        assert [ends_of(sent, index) for index in (0, 1)] == [["content_filter"]] * 2
+
 
 LIVE = StreamRules(ReleaseMode.LIVE, window=20, overlap=20, first=None)
 

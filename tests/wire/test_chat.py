@@ -26,6 +26,7 @@ from tests.wire.chats import (
     call,
     chunk,
     custom,
+    delta,
     is_silent,
     leaves,
     message_fields,
@@ -142,6 +143,15 @@ def test_text_beside_the_message_of_a_choice_is_named(text: Any):
     assert ([d.text for d in alone.deltas], list(alone.unreadable)) == (["a"], ["$.choices[0].text"])
 
 
+@pytest.mark.parametrize("text", [EVIL, {"a": EVIL}, [EVIL]])
+def test_text_beside_the_choices_is_named_with_each_of_them(text: Any):
+    found = CHAT.read_response(answer({"content": "a"}, {"content": "b"}, x=text, weight=5, empty=""))
+    assert [one.unreadable for one in found] == [("$.x",), ("$.x",)]
+    for added in ([delta(content="a")], []):
+        read = read_one(chunk(choices=added, x=text, weight=5, empty=""))
+        assert ([d.text for d in read.deltas], list(read.unreadable)) == (["a"] if added else [], ["$.x"])
+
+
 class TestTextsOutsideTheMessages:
     @pytest.mark.parametrize(
         ("content", "addresses"),
@@ -205,6 +215,16 @@ class TestTextsOutsideTheMessages:
                 "metadata": {"k": "v"},
                 "stop": ["\n"],
                 "logit_bias": {"5": 1},
+            },
+            {"prompt_cache_key": "k", "prompt_cache_options": {"mode": "explicit", "ttl": "24h"}},
+            {
+                "provider": {"order": ["groq"]},
+                "reasoning": {"effort": "low"},
+                "usage": {"include": True},
+                "models": ["m", "n"],
+                "route": "fallback",
+                "transforms": ["middle-out"],
+                "thinking": {"type": "enabled"},
             },
         ],
     )

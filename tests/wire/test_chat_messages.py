@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from guardrail.core.conversation import Address, Kind
-from guardrail.wire.chat_messages import PLAIN_NAME, as_list, param_of
+from guardrail.errors import UnreadableRequest
+from guardrail.wire.chat_messages import PLAIN_NAME, as_list, beside, param_of
 from tests.wire.chats import CHAT, EVIL, answer, at, call, custom
 from tests.wire.test_chat import read
 
@@ -30,6 +31,14 @@ class TestTextsOfAMessage:
             ),
             (
                 {"content": [{"type": "input_text", "text": "a", "cache_control": {"type": "ephemeral"}}]},
+                [(("content", 0, "text"), Kind.TEXT, "a")],
+            ),
+            (
+                {
+                    "content": [
+                        {"type": "text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit"}}
+                    ]
+                },
                 [(("content", 0, "text"), Kind.TEXT, "a")],
             ),
             ({"name": "a"}, [(("name",), Kind.FIELD, "a")]),
@@ -218,3 +227,34 @@ def test_what_must_be_a_list_is_one(value: Any):
     assert as_list([value]) == [value]
     with pytest.raises(TypeError):
         as_list(value)
+
+
+def test_text_outside_the_choices_is_named():
+    head = {"id": "c", "object": "text_completion", "model": "m", "provider": "p", "usage": {"x": "y"}}
+    assert beside({**head, "choices": [EVIL], "token": {"text": EVIL}, "n": 5, "empty": ""}) == []
+    assert beside({**head, "content": EVIL, "__verbose": {"content": EVIL}}) == [
+        "$.content",
+        "$.__verbose",
+    ]
+    with pytest.raises(UnreadableRequest, match="only in case"):
+        beside({"Choices": []})
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"created": "1", "service_tier": "default", "system_fingerprint": "fp_1"},
+        {"prompt_filter_results": [{"prompt_index": 0}], "choices": []},  # Azure
+        {"kv_transfer_params": {"x": "y"}},  # vLLM
+        {"metadata": {"weight_version": "default"}, "sglext": {"routed_experts": "AA=="}},  # SGLang
+        {"timings": {"prompt_n": 5}, "system_fingerprint": "b6000"},  # llama.cpp
+        {"stats": {"draft_model": "m"}, "provider": "p"},  # LM Studio, OpenRouter
+        {"token": {"id": 5, "text": "a"}, "seed": "5", "finish_reason": "eos"},  # Together
+        {"obfuscation": "xyz", "error": {"message": "no"}},
+        {"x_groq": {"id": "r"}, "usage_breakdown": {"models": ["m"]}},  # Groq
+        {"time_info": {"queue_time": 0.1}, "model_info": {"arch": "m"}, "runtime": {"name": "r"}},
+        {"moderation": {"input": {"type": "error"}}, "prompt_logprobs": [{"a": 1}]},
+    ],
+)
+def test_what_servers_say_outside_the_choices_is_known(said: dict[str, Any]):
+    assert beside({"id": "c", "object": "text_completion", "model": "m", "usage": {"x": "y"}, **said}) == []

@@ -9,7 +9,7 @@ from hypothesis import given
 
 from guardrail.core.conversation import Kind, json_path
 from guardrail.errors import UnreadableRequest
-from guardrail.wire.completions_choices import beside, read_choice
+from guardrail.wire.completions_choices import read_choice
 from tests.wire.chats import EVIL, at, leaves
 from tests.wire.texts import drawn_choices
 
@@ -86,28 +86,3 @@ def test_no_text_of_a_choice_is_neither_read_nor_named(choice: Any):
 def test_known_keys_in_other_letters_are_refused(choice: dict[str, Any]):
     with pytest.raises(UnreadableRequest, match="only in case"):
         list(read_choice(choice, AT, []))
-
-
-def test_text_outside_the_choices_is_named():
-    head = {"id": "c", "object": "text_completion", "model": "m", "provider": "p", "usage": {"x": "y"}}
-    assert beside({**head, "choices": [EVIL], "token": {"text": EVIL}, "n": 5, "empty": ""}) == []
-    assert beside({**head, "content": EVIL, "__verbose": {"content": EVIL}}) == ["$.content", "$.__verbose"]
-    with pytest.raises(UnreadableRequest, match="only in case"):
-        beside({"Choices": []})
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        {"created": "1", "service_tier": "default", "system_fingerprint": "fp_1"},
-        {"prompt_filter_results": [{"prompt_index": 0}], "choices": []},  # Azure
-        {"kv_transfer_params": {"x": "y"}},  # vLLM
-        {"metadata": {"weight_version": "default"}, "sglext": {"routed_experts": "AA=="}},  # SGLang
-        {"timings": {"prompt_n": 5}, "system_fingerprint": "b6000"},  # llama.cpp
-        {"stats": {"draft_model": "m"}, "provider": "p"},  # LM Studio, OpenRouter
-        {"token": {"id": 5, "text": "a"}, "seed": "5", "finish_reason": "eos"},  # Together
-        {"obfuscation": "xyz", "error": {"message": "no"}},
-    ],
-)
-def test_what_servers_say_outside_the_choices_is_known(said: dict[str, Any]):
-    assert beside({"id": "c", "object": "text_completion", "model": "m", "usage": {"x": "y"}, **said}) == []

@@ -145,6 +145,15 @@ class TestReadRequest:
         )
         assert asked(output_config={"effort": "low"}).conversation.unreadable == ()
 
+    def test_stored_skills_of_a_container_are_named(self):
+        skills = [{"type": "custom", "skill_id": "s-1", "version": "latest"}]
+        for container, named in (
+            ("c-1", ()),
+            ({"id": "c-1", "skills": []}, ()),
+            ({"skills": skills}, ("$.container.skills",)),
+        ):
+            assert asked(container=container).conversation.unreadable == named
+
 
 messages = mostly(
     st.lists(
