@@ -273,7 +273,11 @@ class Config(Model):
     unreadable: Literal["block", "flag", "pass"] = Field(
         default="flag", description="What happens to images, audio and other parts nobody can read."
     )
-    strict: bool = Field(default=False, description="Block whatever is not judged.")
+    strict: bool = Field(
+        default=False,
+        description="Block whatever is not judged: images, tool definitions, JSON schemas, "
+        "previous_response_id, fields that nobody knows.",
+    )
     trusted_roles: list[str] = Field(
         default=["system", "developer"],
         description="Roles whose leading turns are context, not judged.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, ClassVar
 
 import openai
 import pydantic
@@ -452,3 +452,30 @@ class TestRetries:
             answer = sdk.chat.completions.create(model="m", messages=HELLO)
         assert answer.choices[0].message.content == CALM
         assert len(proxy.upstream.seen) == 3
+
+
+class TestHelpers:
+    """What the SDK's helpers make of a block (docs/refusals.md, ``finish_reason: stop``)."""
+
+    CHAT: ClassVar[Any] = {"model": "m", "messages": [{"role": "user", "content": "a blockword"}]}
+    RESPONSE: ClassVar[Any] = {"model": "m", "input": "a blockword"}
+
+    def test_they_raise_where_a_block_is_told(self, client: openai.OpenAI):
+        with pytest.raises(openai.ContentFilterFinishReasonError):
+            client.chat.completions.parse(**self.CHAT)
+        with (
+            client.chat.completions.stream(**self.CHAT) as events,
+            pytest.raises(openai.ContentFilterFinishReasonError),
+        ):
+            events.get_final_completion()
+        with client.responses.stream(**self.RESPONSE) as told, pytest.raises(RuntimeError):
+            told.get_final_response()
+
+    def test_they_show_the_words_where_it_ends_in_stop(self, proxies: Proxies):
+        stopping = proxies(refusal={"input": {"finish_reason": "stop"}})
+        with stopping.openai() as client:
+            assert client.chat.completions.parse(**self.CHAT).choices[0].message.content == REFUSAL
+            with client.chat.completions.stream(**self.CHAT) as events:
+                assert events.get_final_completion().choices[0].message.content == REFUSAL
+            with client.responses.stream(**self.RESPONSE) as told:
+                assert REFUSAL in told.get_final_response().model_dump_json()
