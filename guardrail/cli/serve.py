@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import logging
 import signal
+import time
 from email.utils import formatdate
+from functools import lru_cache
 from pathlib import Path
 
 import anyio
@@ -54,13 +56,17 @@ def _dated(app: ASGIApp) -> ASGIApp:
             if message["type"] == "http.response.start":
                 headers = message.get("headers", ())
                 if not any(key.lower() == b"date" for key, _ in headers):
-                    now = formatdate(usegmt=True).encode()
-                    message = {**message, "headers": [*headers, (b"date", now)]}
+                    message = {**message, "headers": [*headers, (b"date", _date(int(time.time())))]}
             await send(message)
 
         await app(scope, receive, send_dated)
 
     return dated
+
+
+@lru_cache(maxsize=1)  # written once a second
+def _date(second: int) -> bytes:
+    return formatdate(second, usegmt=True).encode()
 
 
 class _Reloading:
