@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
 from guardrail.config.model import Model
 
 __all__ = ["RefusalConfig", "RefusalRuleConfig", "RefusalStage"]
 
+_RETRIED: Final = (408, 409, 429)  # by the SDKs of OpenAI and Anthropic: ``_should_retry`` of their clients
+
+
+def _law_not_retried(status: int) -> int:
+    if status in _RETRIED:
+        raise ValueError(
+            "SDKs ask again after 408, 409 and 429, and a refusal is final; write another status, such as 400"
+        )
+    return status
+
+
+_Status = Annotated[
+    int,
+    Field(ge=400, le=499, json_schema_extra={"not": {"enum": [*_RETRIED]}}),
+    AfterValidator(_law_not_retried),
+]
 _Words = Annotated[str, StringConstraints(min_length=1)]
 _Path = Annotated[str, StringConstraints(pattern=r"^/.*[^/]$")]
 _Language = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$", to_lower=True)]
@@ -25,7 +41,9 @@ class RefusalStage(Model):
         default="content_filter",
         description="Of a refused completion. SDK parse helpers raise on content_filter.",
     )
-    status: Annotated[int, Field(ge=400, le=499)] = Field(default=400, description="For style error.")
+    status: _Status = Field(
+        default=400, description="For style error. None that SDKs retry: not 408, 409, 429."
+    )
 
 
 class RefusalRuleConfig(Model):
@@ -54,6 +72,6 @@ class RefusalConfig(Model):
     )
     messages: dict[_Language, _Words] = Field(
         default_factory=dict,
-        description="The same by language, for clients whose Accept-Language asks for it: {de: ...}.",
+        description="The same by language, for clients whose Accept-Language likes it best: {de: ...}.",
     )
     rules: list[RefusalRuleConfig] = Field(default_factory=list)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from guardrail.config.model import Model
 from guardrail.errors import ConfigError
-from guardrail.wire.route import Route, StreamForm
+from guardrail.wire.route import Route, StreamForm, placed
 
-__all__ = ["RouteConfig"]
+__all__ = ["RouteConfig", "RouteConfigs"]
 
 
 class RouteConfig(Model):
     """One route: its path, and where in its bodies the texts stand."""
 
-    path: str = Field(description="Exactly as it is called, but for a slash at its end.")
+    path: str = Field(
+        description="Exactly as it is called, but for a slash at its end; no variable parts such as {id} or *."
+    )
     method: str = "POST"
     websocket: bool = Field(
         default=False, description="It takes messages of a WebSocket, each judged before it is passed on."
@@ -64,3 +66,15 @@ class RouteConfig(Model):
     def route(self) -> Route:
         """What a frontend is told. Raises ``ConfigError``."""
         return Route(**self.model_dump())
+
+
+def _law_one_place(routes: list[RouteConfig]) -> list[RouteConfig]:
+    try:
+        placed(route.route() for route in routes)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return routes
+
+
+RouteConfigs = Annotated[list[RouteConfig], AfterValidator(_law_one_place)]
+"""Routes, of which no two have one method and path."""

@@ -11,7 +11,7 @@ from guardrail.config.classifier import ClassifierConfig
 from guardrail.config.model import Count, Model
 from guardrail.config.presidio import PresidioConfig
 from guardrail.config.refusals import RefusalConfig
-from guardrail.config.routes import RouteConfig
+from guardrail.config.routes import RouteConfigs
 from guardrail.config.streaming import StreamingConfig
 from guardrail.core.policy import FailMode, Strategy
 from guardrail.errors import FailureCode
@@ -262,7 +262,7 @@ class Config(Model):
     metrics: MetricsConfig = MetricsConfig()
     limits: LimitsConfig = LimitsConfig()
     paths: PathsConfig = PathsConfig()
-    routes: list[RouteConfig] = Field(
+    routes: RouteConfigs = Field(
         default_factory=list, description="Guarded paths that are not OpenAI-shaped; see docs/routes.md."
     )
     input_check: Literal["before", "beside"] = Field(

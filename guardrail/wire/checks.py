@@ -8,11 +8,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
+from guardrail.core.addition import Addition
 from guardrail.core.conversation import Address, Conversation, Segment, Subject, Turn, json_path
 from guardrail.core.decision import Decision, Failure, Finding
 from guardrail.core.excerpts import locate
@@ -20,19 +21,25 @@ from guardrail.core.policy import Mode, Stage
 from guardrail.core.redaction import Span, merge
 from guardrail.errors import FailureCode, UnreadableRequest
 from guardrail.wire.chat_messages import read_messages
+from guardrail.wire.controls import read_guardrails
 from guardrail.wire.json_edit import value_at
 from guardrail.wire.openai_body import read_object
 from guardrail.wire.policies import WORDS, ActionWord
 from guardrail.wire.requests import Message, validated
 
-__all__ = ["Checked", "MessagesCheck", "TextCheck", "answer", "read", "redacted"]
+__all__ = ["ADDED", "Checked", "MessagesCheck", "TextCheck", "answer", "read", "redacted"]
+
+ADDED: Final = "policies"
+"""The field that names policies, which is ``guardrails`` elsewhere."""
 
 
 class _Check(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     stage: Stage = Stage.INPUT
-    policies: list[str] = Field([], description="Ids of policies that are to judge this too.")
+    policies: list[Any] = Field(
+        [], description="Policies that are to judge this too, by id or as an object that says how."
+    )
 
 
 class TextCheck(_Check):
@@ -95,7 +102,7 @@ class Asked:
     stage: Stage
     conversation: Conversation
     answer: Turn
-    added: tuple[str, ...]
+    added: tuple[str | Addition, ...]
     content: str | list[Any]
 
     @property
@@ -125,7 +132,8 @@ def read(raw: bytes) -> Asked:
         check = validated(MessagesCheck, body)
         content = body["messages"]
         conversation = read_messages(body["messages"])
-    return Asked(check.stage, conversation, conversation.turns[-1], tuple(check.policies), content)
+    added = read_guardrails(check.policies, ADDED)
+    return Asked(check.stage, conversation, conversation.turns[-1], added, content)
 
 
 def redacted(content: str | list[Any], texts: Mapping[Address, str]) -> str | list[Any]:

@@ -2,7 +2,8 @@
 
 In the body of every dialect: ``guardrails``, a list of policy ids and of objects
 ``{"name": id, "mode": "enforce" | "shadow", "on_unavailable": "closed" | "open"}``, of which only the name
-must be there. In headers, for clients that cannot add a field: ``x-guardrail-add: id, id``, and
+must be there; so too in moderations, and as ``policies`` in a check of our own API. In headers, for clients
+that cannot add a field: ``x-guardrail-add: id, id``, and
 ``x-guardrail-annotations: azure`` (``guardrail.wire.azure``).
 """
 
@@ -37,20 +38,19 @@ class Asked(NamedTuple):
 _NOTHING: Final = Asked()
 
 
-def read_guardrails(value: Any) -> tuple[str | Addition, ...]:
-    """The value of ``guardrails`` in a body. Raises ``UnreadableRequest`` with the field that is wrong."""
+def read_guardrails(value: Any, field: str = "guardrails") -> tuple[str | Addition, ...]:
+    """The value of this field of a body. Raises ``UnreadableRequest`` with the field that is wrong."""
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise UnreadableRequest("guardrails is not a list", param="guardrails")
-    return tuple(
-        [one if isinstance(one, str) else _addition(one, f"guardrails[{i}]") for i, one in enumerate(value)]
-    )
+        raise UnreadableRequest(f"{field} is not a list", param=field)
+    return tuple([one if isinstance(one, str) else _addition(one, field, i) for i, one in enumerate(value)])
 
 
-def _addition(value: Any, at: str) -> Addition:
+def _addition(value: Any, field: str, place: int) -> Addition:
+    at = f"{field}[{place}]"
     if not isinstance(value, dict):
-        raise UnreadableRequest(f"{at} is neither a policy id nor an object", param="guardrails")
+        raise UnreadableRequest(f"{at} is neither a policy id nor an object", param=field)
     if not value.keys() <= _KEYS:  # the key is the caller's own
         raise UnreadableRequest(f"{at} has a key that is none of name, mode, on_unavailable", param=at)
     name = value.get("name")

@@ -13,11 +13,13 @@ from typing import Annotated, Any, Final, Literal
 import orjson
 from pydantic import BaseModel, Field
 
+from guardrail.core.addition import Addition
 from guardrail.core.conversation import Conversation, Segment, Turn, json_path
 from guardrail.core.decision import Decision, Failure
 from guardrail.core.policy import Action, Mode, Policy
 from guardrail.core.verdict import Verdict
 from guardrail.errors import UnreadableRequest
+from guardrail.wire.controls import read_guardrails
 from guardrail.wire.openai_body import read_object
 from guardrail.wire.replies import Header, Reply, decision_headers
 from guardrail.wire.requests import validated
@@ -69,7 +71,9 @@ class ModerationRequest(BaseModel):
         | Annotated[list[TextPart | ImagePart], Field(min_length=1)]
     )
     model: str | None = Field(None, description="Not used: the policies decide who is asked.")
-    guardrails: list[str] | None = Field(None, description="Ids of policies that are to judge this too.")
+    guardrails: list[Any] | None = Field(
+        None, description="Policies that are to judge this too, by id or as an object that says how."
+    )
 
 
 class Moderated(BaseModel):
@@ -94,7 +98,7 @@ class Asked:
     """A request that was read: one conversation for each result."""
 
     conversations: tuple[Conversation, ...]
-    added: tuple[str, ...]
+    added: tuple[str | Addition, ...]
 
 
 def read(raw: bytes) -> Asked:
@@ -112,7 +116,7 @@ def read(raw: bytes) -> Asked:
             raise
         message = "input is neither a text nor a list of texts, nor one of text and image_url parts"
         raise UnreadableRequest(message, param="input") from None
-    return Asked(_conversations(request.input), tuple(request.guardrails or ()))
+    return Asked(_conversations(request.input), read_guardrails(request.guardrails))
 
 
 def _conversations(given: Any) -> tuple[Conversation, ...]:

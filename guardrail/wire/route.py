@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 
@@ -13,12 +14,17 @@ from guardrail.errors import ConfigError
 from guardrail.wire.replies import fault
 from guardrail.wire.shapes import TEXT, Found, JsonShape, PlainText, Shape, shape_of
 
-__all__ = ["Paths", "Route", "RouteText", "StreamForm", "segments_of"]
+__all__ = ["WEBSOCKET", "Paths", "Route", "RouteText", "StreamForm", "placed", "segments_of"]
 
 StreamForm = Literal["sse", "ndjson", "text"]
 Paths = str | Sequence[str]
 
+WEBSOCKET: Final = "websocket"
+"""Stands in the place of a method, which are written in capitals."""
 _FORMS: Final = get_args(StreamForm)
+# What frameworks write variable parts with, and what never stands in the path that a server is asked for:
+# it has neither a query nor a fragment, and its escapes are decoded.
+_NO_PATH: Final = re.compile(r"[{}<>\[\]*?#%]|/:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +112,17 @@ class RouteText:
         return orjson.dumps({**body, "error": error})
 
 
+def placed(routes: Iterable[Route]) -> dict[tuple[str, str], Route]:
+    """By method (or ``WEBSOCKET``) and path. Raises ``ConfigError`` where two have the same."""
+    own: dict[tuple[str, str], Route] = {}
+    for route in routes:
+        key = (WEBSOCKET if route.websocket else route.method, route.path.rstrip("/"))
+        if key in own:
+            raise ConfigError(f"route {route.path} stands there twice; give one route both inputs")
+        own[key] = route
+    return own
+
+
 def segments_of(found: Found) -> tuple[Segment, ...]:
     """The texts that were found."""
     return tuple(Segment(leaf.text, leaf.address) for leaf in found.leaves)
@@ -116,6 +133,12 @@ def _laws(route: Route) -> Iterator[tuple[bool, str]]:
     answers = route.stream or route.delta or route.end or route.refusal
     event = route.output if route.delta is None else route.delta
     yield not route.path.startswith("/"), f"path: {route.path!r} does not begin with /"
+    odd = _NO_PATH.search(route.path)
+    yield (
+        odd is not None,
+        f"path: {route.path!r} holds {odd[0] if odd else ''!r}; it is compared as it is, with no variable "
+        "parts, query, fragment or escapes",
+    )
     yield (
         not (route.method.isalpha() and route.method.isupper()),
         "method: write it in capitals, such as POST",

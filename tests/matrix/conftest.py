@@ -103,15 +103,20 @@ def played(stage: Stage) -> dict[Play, Played]:
         content = one.json["messages"][-1]["content"]
         for key in set(KEY.findall(content)):
             judged[key].append(classified(content))
-    records = _records(stage, {own.headers["x-guardrail-id"] for own in seen.values()})
+    records = _records(
+        stage, {(own.headers["x-guardrail-id"], str(play.cell.stage)) for play, own in seen.items()}
+    )
     return {
         play: Played(own, upstream[play.key], judged[play.key], records[own.headers["x-guardrail-id"]])
         for play, own in seen.items()
     }
 
 
-def _records(stage: Stage, ids: set[str]) -> dict[str, list[dict[str, Any]]]:
-    """What was recorded under these ids, once there is something under each."""
+def _records(stage: Stage, wanted: set[tuple[str, str]]) -> dict[str, list[dict[str, Any]]]:
+    """What was recorded by id, once there is a record of each of these ids and stages.
+
+    A stream is recorded when its client has all of it, and so may ask before.
+    """
     records: dict[str, list[dict[str, Any]]] = {}
 
     def complete() -> bool:
@@ -119,7 +124,7 @@ def _records(stage: Stage, ids: set[str]) -> dict[str, list[dict[str, Any]]]:
         for proxy in stage.proxies.values():
             for record in proxy.records():
                 records.setdefault(record["id"], []).append(record)
-        return records.keys() >= ids
+        return {(one["id"], one["stage"]) for own in records.values() for one in own} >= wanted
 
     until(complete, "every play is recorded")
     return records
