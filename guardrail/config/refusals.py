@@ -16,7 +16,7 @@ _RETRIED: Final = (408, 409, 429)  # by the SDKs of OpenAI and Anthropic: ``_sho
 def _law_not_retried(status: int) -> int:
     if status in _RETRIED:
         raise ValueError(
-            "SDKs ask again after 408, 409 and 429, and a refusal is final; write another status, such as 400"
+            "SDKs ask again after 408, 409 and 429, and a refusal is final; write another one, such as 400"
         )
     return status
 

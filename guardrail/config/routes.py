@@ -17,7 +17,7 @@ class RouteConfig(Model):
     """One route: its path, and where in its bodies the texts stand."""
 
     path: str = Field(
-        description="Exactly as it is called, but for a slash at its end; no variable parts such as {id} or *."
+        description="Exactly as it is called, but for a slash at its end; no variable parts ({id}, *)."
     )
     method: str = "POST"
     websocket: bool = Field(

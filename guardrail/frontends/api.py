@@ -17,17 +17,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from guardrail.engine.check import GuardrailEngine
+from guardrail.engine.check import GuardrailEngine, new_decision_id
 from guardrail.errors import UnreadableRequest
 from guardrail.frontends.api_check import check
 from guardrail.frontends.api_litellm import guard
 from guardrail.frontends.api_moderations import moderate
+from guardrail.frontends.controls import adding
 from guardrail.frontends.endpoint import Endpoint, Handler
 from guardrail.frontends.exchange import Settings
 from guardrail.frontends.slots import Slots
 from guardrail.wire import openapi
+from guardrail.wire.controls import read_headers
 from guardrail.wire.policies import Catalogue, Query, listed, read_query, resolved
-from guardrail.wire.replies import openai_error
+from guardrail.wire.replies import openai_error, refused_headers
 
 __all__ = ["Api"]
 
@@ -54,13 +56,13 @@ class Api:
         policies = listed(self.catalogue)
 
         def post(path: str, handler: Handler) -> Route:
-            endpoint = Endpoint(handler, self.settings.max_body_bytes, self.slots)
+            endpoint = Endpoint(self.engine, handler, self.settings.max_body_bytes, self.slots)
             return Route(path, endpoint, methods=["POST"])
 
         return [
-            post(openapi.MODERATIONS, partial(moderate, self.engine, self.catalogue)),
-            post(openapi.CHECK, partial(check, self.engine, self.trusted_roles)),
-            post(openapi.LITELLM, partial(guard, self.engine, self.settings)),
+            post(openapi.MODERATIONS, partial(moderate, self.catalogue)),
+            post(openapi.CHECK, partial(check, self.trusted_roles)),
+            post(openapi.LITELLM, partial(guard, self.settings)),
             Route(openapi.POLICIES, partial(_constant, policies)),
             Route(openapi.RESOLVE, partial(_resolve, self.engine, self.catalogue)),
             Route(openapi.DOCUMENT, partial(_constant, document)),
@@ -74,11 +76,17 @@ async def _constant(body: bytes, request: Request) -> Response:
 async def _resolve(engine: GuardrailEngine, catalogue: Catalogue, request: Request) -> Response:
     try:
         query = read_query(request.scope["query_string"])
+        added = read_headers(request.scope["headers"]).added
+        engine = adding(engine, added)
         found = catalogue.resolve(query.stage, query.policies, query.mode)
+        told = {policy.id for policy, _ in found}
+        found += [one for one in catalogue.resolve(query.stage, added) if one[0].id not in told]
         body = resolved(query.stage, found, _strict(engine, query).fail_mode)
     except UnreadableRequest as error:
         reply = openai_error(error.status, "invalid_request_error", str(error), error.param)
-        return Response(reply.body, reply.status, media_type="application/json")
+        refused = [*reply.headers, *refused_headers(new_decision_id())]
+        headers = {name.decode(): value.decode() for name, value in refused}
+        return Response(reply.body, reply.status, headers)
     return Response(body, media_type="application/json")
 
 

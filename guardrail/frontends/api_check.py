@@ -6,23 +6,24 @@ from guardrail.core.decision import Decision
 from guardrail.core.policy import Action, Stage
 from guardrail.engine.check import GuardrailEngine
 from guardrail.errors import UnreadableRequest
-from guardrail.frontends.endpoint import Answer
+from guardrail.frontends.endpoint import Answer, Asking
 from guardrail.wire import checks
 from guardrail.wire.replies import Reply, decision_headers
 
 __all__ = ["check"]
 
 
-async def check(
-    engine: GuardrailEngine, trusted_roles: frozenset[str], raw: bytes, decision_id: str
-) -> Answer:
+async def check(trusted_roles: frozenset[str], asking: Asking) -> Answer:
     """The decision, whatever it is. Raises ``UnreadableRequest``."""
-    asked = checks.read(raw)
+    asked = checks.read(asking.raw)
     try:
-        engine = engine.adding(asked.added)
-    except UnreadableRequest:
-        raise UnreadableRequest("policies names an unknown policy", param="policies") from None
-    decision = await _decide(engine, asked, decision_id)
+        engine = asking.engine.adding(asked.added)
+    except UnreadableRequest as error:  # which knows the field by its name on guarded routes
+        message, param = (
+            told.replace("guardrails", checks.ADDED, 1) for told in (str(error), error.param or "")
+        )
+        raise UnreadableRequest(message, param=param) from None
+    decision = await _decide(engine, asked, asking.decision_id)
     content = None
     if decision.action is Action.REDACT:
         chat = engine.chat(asked.conversation)

@@ -10,7 +10,7 @@ from guardrail.core.decision import Decision
 from guardrail.core.policy import Action, Stage
 from guardrail.engine.check import GuardrailEngine
 from guardrail.engine.lanes import sized
-from guardrail.frontends.endpoint import Answer
+from guardrail.frontends.endpoint import Answer, Asking
 from guardrail.frontends.exchange import Settings
 from guardrail.wire import litellm_api as wire
 from guardrail.wire.openapi import LITELLM
@@ -21,11 +21,11 @@ __all__ = ["guard"]
 _FAILED: Final = "the texts could not be checked, and unchecked texts are not let through"
 
 
-async def guard(engine: GuardrailEngine, settings: Settings, raw: bytes, decision_id: str) -> Answer:
+async def guard(settings: Settings, asking: Asking) -> Answer:
     """What LiteLLM is to do. Raises ``UnreadableRequest``."""
-    asked = wire.read(raw)
-    engine = engine.adding(asked.added)
-    decision = await _decide(engine, asked, decision_id)
+    asked = wire.read(asking.raw)
+    engine = asking.engine.adding(asked.added)
+    decision = await _decide(engine, asked, asking.decision_id)
     if decision.unavailable:  # LiteLLM takes a 503 for one who cannot be reached, and has a rule for that
         reply = openai_error(UNAVAILABLE, "guardrail_unavailable", _FAILED)
         return Answer(reply, decision_headers(decision))

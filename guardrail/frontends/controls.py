@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -12,7 +12,7 @@ from guardrail.wire import azure, controls
 from guardrail.wire.dialect import Dialect, GuardedRequest
 from guardrail.wire.replies import Header
 
-__all__ = ["forwarded_headers", "heeded"]
+__all__ = ["adding", "forwarded_headers", "heeded"]
 
 _REPLACED: Final = frozenset([b"content-length", b"accept-encoding", b"transfer-encoding"])
 
@@ -25,16 +25,21 @@ def heeded(
     asked = controls.read_headers(headers)
     if not any(asked):
         return engine, request
-    try:
-        engine = engine.adding(asked.added)
-    except UnreadableRequest:
-        message = f"{controls.ADD} names an unknown policy"
-        raise UnreadableRequest(message, param=controls.ADD) from None
+    engine = adding(engine, asked.added)
     added = (*request.added_policies, *asked.added)
     annotations = request.annotations
     if asked.annotated and azure.annotates(dialect):
         annotations = (*annotations, azure.Annotations())
     return engine, replace(request, added_policies=added, annotations=annotations)
+
+
+def adding(engine: GuardrailEngine, ids: Sequence[str]) -> GuardrailEngine:
+    """The engine with the policies that the headers of a request add. Raises ``UnreadableRequest``."""
+    try:
+        return engine.adding(ids)
+    except UnreadableRequest:
+        message = f"{controls.ADD} names an unknown policy"
+        raise UnreadableRequest(message, param=controls.ADD) from None
 
 
 def forwarded_headers(headers: Iterable[Header], size: int) -> list[Header]:

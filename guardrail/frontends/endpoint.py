@@ -1,18 +1,32 @@
-"""One endpoint of our own that is asked with a body: its limits, its errors, its client's end."""
+"""One endpoint of our own that is asked with a body: its limits, its errors, its client's end.
+
+What the headers of a request ask of the guard is heeded as on a guarded route.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from guardrail.engine.check import new_decision_id
+from guardrail.engine.check import GuardrailEngine, new_decision_id
 from guardrail.errors import UnreadableRequest
 from guardrail.frontends.asgi import Receive, Scope, Send, send_reply
 from guardrail.frontends.client import Client
+from guardrail.frontends.controls import adding
 from guardrail.frontends.slots import Slots
+from guardrail.wire.controls import read_headers
 from guardrail.wire.replies import BUSY, Header, Reply, openai_error, refused_headers
 
-__all__ = ["Answer", "Endpoint", "Handler"]
+__all__ = ["Answer", "Asking", "Endpoint", "Handler"]
+
+
+class Asking(NamedTuple):
+    """One request. ``engine`` has the policies that its headers add, which ``added`` names."""
+
+    engine: GuardrailEngine
+    raw: bytes
+    decision_id: str
+    added: tuple[str, ...] = ()
 
 
 class Answer(NamedTuple):
@@ -22,14 +36,17 @@ class Answer(NamedTuple):
     headers: Sequence[Header]
 
 
-Handler = Callable[[bytes, str], Awaitable[Answer]]
-"""From a body and the request's decision id to its answer. Raises ``UnreadableRequest``."""
+Handler = Callable[[Asking], Awaitable[Answer]]
+"""From a request to its answer. Raises ``UnreadableRequest``."""
 
 
 class Endpoint:
     """An ASGI app around a handler. ``max_body_bytes`` and ``slots`` are those of the guarded routes."""
 
-    def __init__(self, handler: Handler, max_body_bytes: int, slots: Slots) -> None:
+    def __init__(
+        self, engine: GuardrailEngine, handler: Handler, max_body_bytes: int, slots: Slots
+    ) -> None:
+        self._engine = engine
         self._handler = handler
         self._max_body_bytes = max_body_bytes
         self._slots = slots
@@ -50,13 +67,14 @@ class Endpoint:
             await send_reply(client.send, reply, refused_headers(decision_id))
             return
         try:
-            await client.wait_for(self._answer(raw, decision_id, client.send))
+            await client.wait_for(self._answer(scope["headers"], raw, decision_id, client.send))
         finally:
             self._slots.give_back()
 
-    async def _answer(self, raw: bytes, decision_id: str, send: Send) -> None:
+    async def _answer(self, headers: Iterable[Header], raw: bytes, decision_id: str, send: Send) -> None:
         try:
-            answer = await self._handler(raw, decision_id)
+            added = read_headers(headers).added
+            answer = await self._handler(Asking(adding(self._engine, added), raw, decision_id, added))
         except UnreadableRequest as error:
             await _refuse(send, error, decision_id)
             return

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final, Self
 
 from guardrail.engine.check import GuardrailEngine
-from guardrail.errors import ConfigError
 from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send, full_path
 from guardrail.frontends.exchange import Exchange, Settings
 from guardrail.frontends.slots import Slots
@@ -25,12 +24,11 @@ from guardrail.wire.dialect import Dialect
 from guardrail.wire.embeddings import EmbeddingsDialect
 from guardrail.wire.messages import CountTokensDialect, MessagesDialect
 from guardrail.wire.responses import ResponsesDialect
-from guardrail.wire.route import Route
+from guardrail.wire.route import WEBSOCKET, Route, placed
 from guardrail.wire.routes import RouteDialect
 
 __all__ = ["GuardrailMiddleware", "Route", "Settings", "dialect_of"]
 
-_WEBSOCKET: Final = "websocket"  # in the place of a method, which are written in capitals
 DIALECTS: Final[Mapping[str, Dialect]] = {
     "/chat/completions": ChatDialect(),
     "/completions": CompletionsDialect(),
@@ -109,7 +107,7 @@ class GuardrailMiddleware:
     def _guarding(self, scope: Scope) -> Dialect | Route | None:
         """A route of the app's own (for a WebSocket the route itself), else a dialect, else nothing."""
         path = full_path(scope).rstrip("/")
-        kind: str = scope["method"] if scope["type"] == "http" else _WEBSOCKET
+        kind: str = scope["method"] if scope["type"] == "http" else WEBSOCKET
         own = self._routes.get((kind, path))
         if own is None and kind == "POST" and not self._exempt.fullmatch(path):
             return dialect_of(path)
@@ -156,10 +154,6 @@ def _any_of(paths: Iterable[str]) -> re.Pattern[str]:
 
 def _routes(routes: Iterable[Route]) -> dict[tuple[str, str], RouteDialect | Route]:
     """By method and path. Raises ``ConfigError`` where two have the same."""
-    own: dict[tuple[str, str], RouteDialect | Route] = {}
-    for route in routes:
-        key = (_WEBSOCKET if route.websocket else route.method, route.path.rstrip("/"))
-        if key in own:
-            raise ConfigError(f"routes: {route.path} stands there twice; give one route both inputs")
-        own[key] = route if route.websocket else RouteDialect(route)
-    return own
+    return {
+        place: route if route.websocket else RouteDialect(route) for place, route in placed(routes).items()
+    }

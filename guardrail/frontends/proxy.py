@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
@@ -19,11 +19,14 @@ from guardrail.engine.check import new_decision_id
 from guardrail.errors import UpstreamLost
 from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send, kept_headers, send_reply
 from guardrail.frontends.client import Client
+from guardrail.wire.controls import OURS
 from guardrail.wire.replies import (
     BAD_UPSTREAM,
     NOT_READY,
     UNGUARDED,
     UNREADABLE,
+    WRONG_METHOD,
+    Header,
     openai_error,
     refused_headers,
 )
@@ -49,7 +52,8 @@ class ProxyApp:
 
     A path is one of four: guarded (a dialect knows it), our own (health, metrics and ``routes``), passed
     (the read-only model list and what ``allow`` names), or refused with 403. A new route of the upstream's
-    is never open by accident. One of ``routes`` that ``allow`` names as it is goes to the upstream.
+    is never open by accident. One of ``routes`` that ``allow`` names as it is goes to the upstream. What is
+    passed is not judged and says so by having none of our headers, neither there nor in its answer.
 
     ``guards`` tells which requests are guarded. ``warm`` is begun when the server starts; ``/readyz`` is
     503 until it is over, however it ends. ``probe`` tells ``/readyz`` whether checks can be made;
@@ -86,7 +90,7 @@ class ProxyApp:
             own.append(Route("/metrics", partial(_show_metrics, metrics)))
         own += [route for route in routes if route.path not in self._exact]
         self._own = Starlette(routes=own, lifespan=self._lifespan)
-        self._own_paths = frozenset(route.path for route in own)
+        self._own_methods: dict[str, Collection[str]] = {route.path: route.methods or () for route in own}
 
     async def warmed(self) -> None:
         """Return when the warm-up that the lifespan began is over."""
@@ -100,8 +104,8 @@ class ProxyApp:
         path: str = scope["path"]
         if self._guards(scope) and not _ambiguous(scope):
             await self._guarded(scope, receive, send)
-        elif path in self._own_paths:
-            await self._own(scope, receive, send)
+        elif (own := path if path in self._exact else path.removesuffix("/")) in self._own_methods:
+            await self._answer({**scope, "path": own}, receive, send)
         elif _ambiguous(scope):
             message = "the path has empty or dot segments or an encoded slash; write it plainly"
             await _refuse(send, UNREADABLE, "invalid_request_error", message)
@@ -119,10 +123,22 @@ class ProxyApp:
             return True
         return path in self._exact or path.startswith(self._prefixes)
 
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One of our own paths; without ``methods`` its route takes any."""
+        methods = self._own_methods[scope["path"]]
+        if not methods or scope["method"] in methods:
+            await self._own(scope, receive, send)
+            return
+        allowed = ", ".join(sorted(methods))
+        message = f"this path is there for {allowed} alone"
+        allow = (b"allow", allowed.encode())
+        await _refuse(send, WRONG_METHOD, "method_not_allowed", message, allow)
+
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Forward unguarded; a client that hangs up cancels the upstream here too."""
+        """Forward unguarded, but for our headers; a client that hangs up cancels the upstream here too."""
+        headers = [header for header in scope["headers"] if not header[0].lower().startswith(OURS)]
         client = Client(scope, receive, send)
-        await client.wait_for(self._forward(scope, client))
+        await client.wait_for(self._forward({**scope, "headers": headers}, client))
 
     async def _forward(self, scope: Scope, client: Client) -> None:
         started = False
@@ -176,8 +192,9 @@ class ProxyApp:
             self._warmed.set()
 
 
-async def _refuse(send: Send, status: int, code: str, message: str) -> None:
-    await send_reply(send, openai_error(status, code, message), refused_headers(new_decision_id()))
+async def _refuse(send: Send, status: int, code: str, message: str, *headers: Header) -> None:
+    refused = refused_headers(new_decision_id())
+    await send_reply(send, openai_error(status, code, message), [*refused, *headers])
 
 
 def _ambiguous(scope: Scope) -> bool:

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from guardrail.core.policy import FailMode, Mode, Stage
-from guardrail.wire.checks import Checked, MessagesCheck, TextCheck
+from guardrail.wire.checks import ADDED, Checked, MessagesCheck, TextCheck
+from guardrail.wire.controls import ADD
 from guardrail.wire.litellm_api import Intervention, LiteLLMRequest
 from guardrail.wire.moderations import Moderation, ModerationRequest
 from guardrail.wire.policies import PolicyList, Resolved
@@ -76,10 +77,12 @@ def document(policy_ids: Sequence[str], version: str, *, metrics: bool) -> bytes
     _, schemas = models_json_schema(modes, ref_template="#/components/schemas/{model}")
     ids = {"type": "string", "enum": [*policy_ids]}
     definitions = schemas["$defs"]
-    for model, field in (("TextCheck", "policies"), ("MessagesCheck", "policies")):
-        definitions[model]["properties"][field]["items"] = ids
-    for model in ("ModerationRequest", "Params"):
-        definitions[model]["properties"]["guardrails"]["anyOf"][0]["items"] = ids
+    definitions["NamedPolicy"] = _named(ids)
+    entries = {"anyOf": [ids, {"$ref": "#/components/schemas/NamedPolicy"}]}
+    for model in ("TextCheck", "MessagesCheck"):
+        definitions[model]["properties"][ADDED]["items"] = entries
+    definitions["ModerationRequest"]["properties"]["guardrails"]["anyOf"][0]["items"] = entries
+    definitions["Params"]["properties"]["guardrails"]["anyOf"][0]["items"] = ids
     whole = {
         "openapi": "3.1.0",
         "info": {
@@ -91,6 +94,33 @@ def document(policy_ids: Sequence[str], version: str, *, metrics: bool) -> bytes
         "components": {"schemas": definitions},
     }
     return orjson.dumps(whole)
+
+
+def _named(ids: _Json) -> _Json:
+    """A policy and how strict it is to be, as far as that is allowed whatever the policy is."""
+    return {
+        "type": "object",
+        "description": "A policy that is to judge this too, and how.",
+        "properties": {
+            "name": ids,
+            "mode": {"enum": [Mode.ENFORCE.value, None]},
+            "on_unavailable": {"enum": [FailMode.CLOSED.value, None]},
+        },
+        "required": ["name"],
+        "additionalProperties": False,
+    }
+
+
+def _header(ids: _Json) -> _Json:
+    one = f"[ \\t]*({'|'.join(ids['enum'])})?[ \\t]*".replace(
+        ".", "[.]"
+    )  # nothing else in an id is special
+    return {
+        "name": ADD,
+        "in": "header",
+        "description": "Ids of policies that are to judge this too, separated by commas.",
+        "schema": {"type": "string", "pattern": f"^{one}(,{one})*$"},
+    }
 
 
 def _paths(ids: _Json, *, metrics: bool) -> _Json:
@@ -116,6 +146,9 @@ def _paths(ids: _Json, *, metrics: bool) -> _Json:
         ),
         "/readyz": _ready(),
     }
+    for path in (MODERATIONS, CHECK, LITELLM, RESOLVE):
+        [operation] = paths[path].values()
+        operation.setdefault("parameters", []).append(_header(ids))
     if metrics:
         text = {"schema": {"type": "string"}}
         paths["/metrics"] = _get("metrics", "Metrics for Prometheus", text, "text/plain")
@@ -196,8 +229,7 @@ def _resolve(ids: _Json) -> _Json:
         _stricter("mode", Mode.ENFORCE, "Those policies, shadows too, are to act."),
         _stricter("on_unavailable", FailMode.CLOSED, "Checks of those policies that fail are to block."),
     ]
-    refused = {"description": "The query cannot be read", "content": {_JSON: _body(Error)}}
-    path["get"]["responses"]["400"] = refused
+    path["get"]["responses"]["400"] = _error("The query cannot be read")
     return path
 
 

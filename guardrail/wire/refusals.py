@@ -2,9 +2,9 @@
 
 The style, the finish reason and the status are those of the first rule that fits the request, else of the
 stage. The words are those of the policy that blocks, if it has some, else the general ones; of either those
-in the language that ``Accept-Language`` likes best (lookup as in RFC 4647 section 3.4: ``de-AT`` is served by
-``de``), else those without a language. What language these are in is not known, so that they are for every
-reader who likes another language better than those there are translations for.
+in the language that ``Accept-Language`` likes best (lookup as in RFC 4647 section 3.4: ``de-AT`` is served
+by ``de``), else those without a language. Nobody knows which language these are in: who likes one best that
+there is no translation into may like it better than all the others.
 """
 
 from __future__ import annotations

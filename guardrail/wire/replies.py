@@ -26,6 +26,7 @@ __all__ = [
     "UNAVAILABLE",
     "UNGUARDED",
     "UNREADABLE",
+    "WRONG_METHOD",
     "Header",
     "Refusal",
     "Reply",
@@ -46,6 +47,7 @@ UNREADABLE: Final = 400
 BLOCKED: Final = 400
 TOO_SLOW: Final = 408
 UNGUARDED: Final = 403
+WRONG_METHOD: Final = 405
 TOO_LARGE: Final = 413
 MEDIA_TYPE_UNSUPPORTED: Final = 415
 BAD_UPSTREAM: Final = 502

@@ -6,9 +6,9 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from guardrail.config.routes import RouteConfig
+from guardrail.config.routes import RouteConfig, RouteConfigs
 from guardrail.wire.route import Route
 
 LEAST = {"path": "/chat", "input": "$.message"}
@@ -51,6 +51,8 @@ def test_all_of_it():
     ("wrong", "said"),
     [
         ({"path": "chat"}, "does not begin with /"),
+        ({"path": "/chat/{id}"}, "no variable parts"),
+        ({"path": "/chat/*"}, "no variable parts"),
         ({"input": "message"}, "input: 'message' is no JSONPath"),
         ({"stream": "xml"}, "stream"),
         ({"output": "$.a[*]"}, "must name one place"),
@@ -61,3 +63,11 @@ def test_all_of_it():
 def test_what_is_refused(wrong: dict[str, Any], said: str):
     with pytest.raises(ValidationError, match=said):
         RouteConfig.model_validate({**LEAST, **wrong})
+
+
+def test_no_two_of_them_have_one_place():
+    routes = TypeAdapter(RouteConfigs)
+    other = [{**LEAST, "method": "PUT"}, {**LEAST, "websocket": True}, {**LEAST, "path": "/chats"}]
+    assert len(routes.validate_python([LEAST, *other])) == 4
+    with pytest.raises(ValidationError, match="route /chat/ stands there twice"):
+        routes.validate_python([LEAST, *other, {**LEAST, "path": "/chat/"}])

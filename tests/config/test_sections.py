@@ -39,6 +39,14 @@ def test_the_fail_mode_of_one_policy_by_stage_and_class():
     assert short.default is FailMode.OPEN
 
 
+def test_no_two_routes_have_one_place():
+    route = {"path": "/chat", "input": "$.message"}
+    whole = {"version": 1, "policies": {"input": ["pii"]}}
+    other = {**route, "method": "PUT"}
+    assert len(Config.model_validate({**whole, "routes": [route, other]}).routes) == 2
+    assert "stands there twice" in refused(Config, **whole, routes=[route, other, route])
+
+
 def test_auth_is_no_class_that_could_be_open():
     assert "auth" in refused(OnErrorConfig, policies={"pii": {"input": {"auth": "open"}}})
 

@@ -131,6 +131,17 @@ class TestHeader:
         [seen] = proxy.upstream.seen
         assert "x-guardrail-add" not in {name.lower() for name in seen.headers}
 
+    def test_on_paths_that_are_passed_it_is_not_forwarded_either(self, proxies: Proxies):
+        passing = proxies(paths={"allow": ["/v1/files"]})
+        ours = {"X-Guardrail-Add": "extra", "x-guardrail-id": "gr-1"}
+        for method, path in (("POST", "/v1/files"), ("GET", "/v1/models")):
+            passing.http.request(method, path, headers={**ours, "x-mine": "1"})
+        assert [seen.path for seen in passing.upstream.seen] == ["/v1/files", "/v1/models"]
+        for seen in passing.upstream.seen:
+            names = {name.lower() for name in seen.headers}
+            assert "x-mine" in names
+            assert [name for name in names if name.startswith("x-guardrail")] == []
+
     def test_an_id_that_nobody_knows_is_refused(self, client: openai.OpenAI, proxy: Proxy):
         with pytest.raises(openai.BadRequestError) as caught:
             ask(client, "hello", extra_headers={"x-guardrail-add": "extra, nobody"})

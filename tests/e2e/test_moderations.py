@@ -57,6 +57,15 @@ class TestTexts:
         [result] = client.moderations.create(input="a blockword", extra_body=extra).results
         assert categories(result) == {"house": True, "extra": True}
 
+    def test_a_policy_more_by_header(self, client: openai.OpenAI, proxy: Proxy):
+        added = {"x-guardrail-add": "extra"}
+        [result] = client.moderations.create(input="a blockword", extra_headers=added).results
+        assert categories(result) == {"house": True, "extra": True}
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.moderations.create(input="hello", extra_headers={"x-guardrail-add": "extra, nobody"})
+        assert caught.value.param == "x-guardrail-add"
+        assert proxy.judge.judged == ["a blockword"] * 2
+
 
 class TestParts:
     def test_an_image_is_said_to_be_unread(self, client: openai.OpenAI):

@@ -77,6 +77,17 @@ class TestDocument:
         answer = proxy.http.request("DELETE", path)
         assert answer.status_code == 405
         assert sorted(answer.headers["allow"].split(", ")) == sorted(allowed.split(", "))
+        assert answer.json()["error"]["code"] == "method_not_allowed"
+        assert answer.headers["x-guardrail-decision"] == "block"
+
+    @pytest.mark.parametrize("path", ["/v1/moderations", CHECK, "/guardrail/v1/policies", "/healthz"])
+    def test_a_slash_at_the_end_changes_nothing(self, proxy: Proxy, path: str):
+        if path in POSTS:
+            body = {"text": "calm"} if path == CHECK else {"input": "calm"}
+            answer = proxy.http.post(path + "/", json=body)
+        else:
+            answer = proxy.http.get(path + "/")
+        assert answer.status_code == 200
 
 
 class TestCheck:
@@ -104,6 +115,14 @@ class TestCheck:
         told = proxy.http.post(CHECK, json={"messages": messages, "stage": "output"}).json()
         assert (told["stage"], told["action"], told["policies"]) == ("output", "block", ["house"])
         assert [text for text in proxy.judge.judged if "harmless" in text] == []
+
+    def test_a_policy_of_a_header_judges_too(self, proxy: Proxy):
+        added = {"x-guardrail-add": "extra"}
+        told = proxy.http.post(CHECK, json={"text": "a blockword"}, headers=added).json()
+        assert told["policies"] == ["extra", "house"]
+        added["x-guardrail-add"] = "nobody"
+        answer = proxy.http.post(CHECK, json={"text": "a blockword"}, headers=added)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "x-guardrail-add")
 
     def test_an_outage_is_an_answer_too(self, proxy: Proxy):
         answer = proxy.http.post(CHECK, json={"text": "outageword"})

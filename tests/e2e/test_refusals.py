@@ -35,7 +35,13 @@ def sdk(proxy: Proxy) -> Iterator[openai.OpenAI]:
 
 @pytest.mark.parametrize(
     ("accepted", "said"),
-    [("de-AT,de;q=0.9,en;q=0.8", "Nein."), ("pt-BR", "Não."), ("fr", REFUSAL), (None, REFUSAL)],
+    [
+        ("de-AT,de;q=0.9,en;q=0.8", "Nein."),
+        ("en-US,en;q=0.9,de;q=0.3", REFUSAL),
+        ("pt-BR", "Não."),
+        ("fr", REFUSAL),
+        (None, REFUSAL),
+    ],
 )
 class TestLanguage:
     def test_a_blocked_prompt(self, sdk: openai.OpenAI, accepted: str | None, said: str) -> None:
@@ -74,6 +80,20 @@ def test_one_key_gets_errors_for_prompts_and_answers_for_answers(
     proxies.upstream.text = "blockword"
     assert batch.chat.completions.create(model="m", messages=HELLO).choices[0].message.content == REFUSAL
     assert BATCH_KEY not in proxy.process.log
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
+def test_azures_client_and_any_spelling_of_the_scheme_are_known_too(proxies: Proxies, scheme: str) -> None:
+    rule = {"keys": [BATCH_KEY], "input": {"style": "error", "status": 422}}
+    proxy = proxies(refusal={"rules": [rule]})
+    azure = openai.AzureOpenAI(
+        api_key=BATCH_KEY, base_url=f"{proxy.root}/v1", api_version="2024-10-21", max_retries=0
+    )
+    with azure, pytest.raises(openai.UnprocessableEntityError):
+        azure.chat.completions.create(model="m", messages=BLOCKED)
+    headers = {"authorization": f"{scheme} {BATCH_KEY}"}
+    answer = proxy.http.post("/v1/chat/completions", json={"messages": BLOCKED}, headers=headers)
+    assert answer.status_code == 422
 
 
 def test_the_words_of_the_policy_come_first(proxies: Proxies, proxy: Proxy) -> None:

@@ -20,6 +20,7 @@ from tests.frontends.guards import Guards, by_dialect
 
 pytestmark = pytest.mark.anyio
 
+ADD = (b"x-guardrail-add", b"more")
 SETTINGS = Settings(max_body_bytes=1000, max_concurrent_requests=2)
 BODIES: dict[str, Any] = {
     openapi.MODERATIONS: {"input": "calm"},
@@ -41,11 +42,14 @@ def shown(sent: list[Message]) -> tuple[int, dict[bytes, bytes], Any]:
     return sent[0]["status"], dict(sent[0]["headers"]), json.loads(sent[1]["body"])
 
 
-async def get(app: ProxyApp, path: str, query: str = "") -> tuple[int, dict[bytes, bytes], Any]:
+async def get(
+    app: ProxyApp, path: str, query: str = "", added: str = ""
+) -> tuple[int, dict[bytes, bytes], Any]:
     async def asking(scope: Scope, receive: Receive, send: Send) -> None:
         await app({**scope, "query_string": query.encode()}, receive, send)
 
-    return shown(await drive_asgi(asking, path, method="GET"))
+    headers = [(b"x-guardrail-add", added.encode())] if added else []
+    return shown(await drive_asgi(asking, path, method="GET", headers=headers))
 
 
 @pytest.mark.parametrize(
@@ -56,6 +60,24 @@ async def test_what_is_posted_is_judged(path: str, dialect: str):
     status, headers, _ = shown(await drive_asgi(proxy(guards), path, json.dumps(BODIES[path]).encode()))
     assert (status, headers[b"x-guardrail-decision"]) == (200, b"pass")
     assert guards.recorded == [(dialect, "input", "pass")]
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_a_header_adds_policies(path: str):
+    guards = Guards()
+    raw = json.dumps(BODIES[path]).encode()
+    assert shown(await drive_asgi(proxy(guards), path, raw, headers=[ADD]))[0] == 200
+    assert sorted(policy.id for policy, _ in guards.judge.asked) == ["house", "more"]
+    status, _, body = shown(await drive_asgi(proxy(guards), path, raw, headers=[(ADD[0], b"nobody")]))
+    assert (status, body["error"]["param"]) == (400, "x-guardrail-add")
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_a_slash_at_the_end_changes_nothing(path: str):
+    guards = Guards()
+    raw = json.dumps(BODIES[path]).encode()
+    assert shown(await drive_asgi(proxy(guards), path + "/", raw))[0] == 200
+    assert len(guards.recorded) == 1
 
 
 @pytest.mark.parametrize("path", BODIES)
@@ -87,6 +109,17 @@ async def test_which_of_them_apply():
         status, headers, body = await get(app, openapi.RESOLVE, query)
         assert (status, body["error"]["param"]) == (400, param)
         assert headers[b"content-type"] == b"application/json"
+        assert headers[b"x-guardrail-decision"] == b"block"
+
+
+async def test_which_of_them_a_header_adds():
+    app = proxy(Guards())
+    for query, added in (("", "more"), ("&policies=more", "more"), ("&policies=house", "more, house")):
+        _, _, body = await get(app, openapi.RESOLVE, "stage=input" + query, added)
+        reasons = [(one["id"], one["reason"]) for one in body["policies"]]
+        assert reasons == [("house", "configured"), ("more", "added")]
+    status, _, body = await get(app, openapi.RESOLVE, "stage=input", "nobody")
+    assert (status, body["error"]["param"]) == (400, "x-guardrail-add")
 
 
 async def test_what_becomes_of_their_failures():
@@ -108,4 +141,4 @@ async def test_the_document(metrics: bool):
     }
     assert own < set(body["paths"])
     checks = body["components"]["schemas"]["TextCheck"]["properties"]["policies"]
-    assert checks["items"]["enum"] == ["house", "more"]
+    assert checks["items"]["anyOf"][0]["enum"] == ["house", "more"]

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from guardrail.core.policy import Strategy
+from guardrail.core.policy import FailMode, Stage, Strategy
 from guardrail.core.vault import RedactionRules
+from guardrail.engine.fail_rules import FailRules
 from guardrail.errors import UnreadableRequest
 from guardrail.frontends.api_check import check
+from guardrail.frontends.endpoint import Asking
 from tests.frontends.guards import Guards
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +25,8 @@ CHAT = [
 
 
 async def ask(guards: Guards, **fields: Any) -> tuple[dict[bytes, bytes], dict[str, Any]]:
-    answer = await check(guards.engine, frozenset({"system"}), json.dumps(fields).encode(), "gr-1")
+    asking = Asking(guards.engine, json.dumps(fields).encode(), "gr-1")
+    answer = await check(frozenset({"system"}), asking)
     assert answer.reply.status == 200
     return dict(answer.headers), json.loads(answer.reply.body)
 
@@ -90,9 +93,21 @@ async def test_a_check_that_could_not_be_made():
 async def test_policies_may_be_added_and_must_be_known():
     _, told = await ask(Guards(), text="forbidden", policies=["more", "house"])
     assert told["policies"] == ["house", "more"]
-    with pytest.raises(UnreadableRequest) as caught:
+    with pytest.raises(UnreadableRequest, match=r"^policies names an unknown policy$") as caught:
         await ask(Guards(), text="calm", policies=["nobody"])
     assert caught.value.param == "policies"
+
+
+async def test_they_may_be_tightened_and_not_made_milder():
+    opened = {"on_error": dict.fromkeys(Stage, FailRules(FailMode.OPEN))}
+    assert (await ask(Guards(opened), text="slow"))[1]["action"] == "pass"
+    closed = {"name": "house", "on_unavailable": "closed"}
+    _, told = await ask(Guards(opened), text="slow", policies=[closed])
+    assert (told["action"], told["unavailable"]) == ("block", True)
+    milder = ["more", {"name": "house", "mode": "shadow"}]
+    with pytest.raises(UnreadableRequest, match=r"^policies\[1\]\.mode would make") as caught:
+        await ask(Guards(), text="calm", policies=milder)
+    assert caught.value.param == "policies[1].mode"
 
 
 async def test_what_nobody_could_read_is_named():

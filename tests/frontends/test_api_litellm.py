@@ -12,6 +12,7 @@ from guardrail.core.release import StreamRules
 from guardrail.engine.fail_rules import FailRules
 from guardrail.errors import UnreadableRequest
 from guardrail.frontends.api_litellm import guard
+from guardrail.frontends.endpoint import Asking
 from guardrail.frontends.exchange import Settings
 from guardrail.wire.refusals import Refusals
 from guardrail.wire.replies import Reply
@@ -27,7 +28,7 @@ async def ask(
     guards: Guards, input_type: str, *texts: str, **more: Any
 ) -> tuple[Reply, dict[bytes, bytes]]:
     raw = json.dumps({"input_type": input_type, "texts": texts, **more}).encode()
-    answer = await guard(guards.engine, SETTINGS, raw, "gr-1")
+    answer = await guard(SETTINGS, Asking(guards.engine, raw, "gr-1"))
     return answer.reply, dict(answer.headers)
 
 
@@ -60,7 +61,7 @@ async def test_the_refusal_is_in_the_callers_language():
     for language, reason in (("de-AT, fr;q=0.5", "Das geht nicht."), ("\u20ac", "I can't help with that.")):
         body = {"input_type": "request", "texts": ["forbidden"]}
         raw = json.dumps(body | {"request_headers": {"accept-language": language}}).encode()
-        answer = await guard(Guards().engine, settings, raw, "gr-1")
+        answer = await guard(settings, Asking(Guards().engine, raw, "gr-1"))
         assert json.loads(answer.reply.body)["blocked_reason"] == reason
 
 

@@ -9,19 +9,25 @@ import anyio
 import pytest
 
 from guardrail.core.conversation import Subject
-from guardrail.core.policy import FailMode, Stage
+from guardrail.core.policy import FailMode, Mode, Policy, PolicySet, Stage
+from guardrail.engine.check import GuardrailEngine
 from guardrail.engine.fail_rules import FailRules
 from guardrail.errors import UnreadableRequest
 from guardrail.frontends.api_moderations import AT_ONCE, moderate
-from guardrail.frontends.endpoint import Answer
-from tests.frontends.guards import Guards
+from guardrail.frontends.controls import adding
+from guardrail.frontends.endpoint import Answer, Asking
+from guardrail.testing import ScriptedClassifier
+from guardrail.wire.policies import Catalogue
+from tests.frontends.guards import LABELS, Guards
 
 pytestmark = pytest.mark.anyio
+
+MODES = [("house", Mode.ENFORCE), ("quiet", Mode.SHADOW)]
 
 
 async def ask(guards: Guards, given: Any, **more: Any) -> Answer:
     raw = json.dumps({"input": given, **more}).encode()
-    return await moderate(guards.engine, guards.catalogue, raw, "gr-1")
+    return await moderate(guards.catalogue, Asking(guards.engine, raw, "gr-1"))
 
 
 async def test_one_result_a_text_in_order():
@@ -44,6 +50,33 @@ async def test_a_policy_more():
     answer = await ask(Guards(), "forbidden", guardrails=["more"])
     [result] = json.loads(answer.reply.body)["results"]
     assert result["categories"] == {"house": True, "violence": True, "more": True}
+
+
+async def test_body_and_header_both_add():
+    for added, given in (("more", None), ("house", ["more"]), ("more", ["more"])):
+        guards = Guards()
+        ids = (added,)
+        raw = json.dumps({"input": ["forbidden", "calm"], "guardrails": given}).encode()
+        answer = await moderate(guards.catalogue, Asking(adding(guards.engine, ids), raw, "gr-1", ids))
+        for result, found in zip(json.loads(answer.reply.body)["results"], (True, False), strict=True):
+            assert result["categories"] == {"house": found, "violence": found, "more": found}
+
+
+async def test_a_shadow_has_a_category_where_it_is_to_act():
+    house, quiet = (Policy(name, "Judge.", LABELS, mode=mode) for name, mode in MODES)
+    stages = dict.fromkeys(Stage, (house, quiet))
+    catalogue = Catalogue(PolicySet([house, quiet]), stages)
+    engine = GuardrailEngine(stages, ScriptedClassifier([("bad", "STOP")]), addable=[house, quiet])
+    acting = {"name": "quiet", "mode": "enforce"}
+    for given, categories in (
+        (["quiet"], ["house"]),
+        ([acting], ["house", "quiet"]),
+        ([acting, "quiet"], ["house", "quiet"]),
+    ):
+        raw = json.dumps({"input": ["bad", "calm"], "guardrails": given}).encode()
+        answer = await moderate(catalogue, Asking(engine, raw, "gr-1"))
+        for result, found in zip(json.loads(answer.reply.body)["results"], (True, False), strict=True):
+            assert result["categories"] == dict.fromkeys(categories, found)
 
 
 async def test_one_nobody_knows():

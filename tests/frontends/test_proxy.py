@@ -312,6 +312,23 @@ class TestPassing:
         assert sent[0]["headers"] == plain
         assert sent[1]["body"] == b"upstream"
 
+    @pytest.mark.parametrize(
+        ("method", "path"), [("POST", "/v1/images/generations"), ("GET", "/v1/models")]
+    )
+    async def test_a_request_passes_as_it_is_but_for_our_headers(self, method: str, path: str):
+        plain = [(b"X-One", b"1"), (b"x-guard", b"2"), (b"x-guardrails-of-mine", b"3")]
+        ours = [(b"x-guardrail-add", b"house"), (b"X-Guardrail-Id", b"gr-1")]
+        seen: list[Scope] = []
+
+        async def upstream(scope: Scope, receive: Receive, send: Send) -> None:
+            seen.append(scope)
+            await Named(b"upstream")(scope, receive, send)
+
+        proxy = ProxyApp(Named(b"guarded"), upstream, guards=by_dialect, allow=["/v1/images/generations"])
+        headers = [ours[0], *plain, ours[1]]
+        await drive_asgi(proxy, path, b"{}", method=method, headers=headers)
+        assert [header for header in seen[0]["headers"] if header in plain + ours] == plain
+
     async def test_a_real_upstream_gets_the_guarded_and_the_passed_requests_only(self):
         with FakeUpstream() as real:
             forwarder = HttpForwarder(real.url)
@@ -401,7 +418,26 @@ class TestOwnRoutes:
     @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
     async def test_they_cannot_be_posted_to_nor_be_forwarded(self, path: str):
         proxy, guarded, upstream = proxy_of(["/*"], metrics=lambda: (b"", "text/plain"))
-        assert (await ask(proxy, path))[0]["status"] == 405
+        sent = await ask(proxy, path)
+        assert (sent[0]["status"], code_of(sent)) == (405, "method_not_allowed")
+        assert json.loads(sent[1]["body"])["error"] == {
+            "message": "this path is there for GET, HEAD alone",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": "method_not_allowed",
+        }
+        headers = dict(sent[0]["headers"])
+        assert (headers[b"allow"], headers[b"content-type"]) == (b"GET, HEAD", b"application/json")
+        assert headers[b"x-guardrail-decision"] == b"block"
+        assert headers[b"x-guardrail-id"].startswith(b"gr-")
+        assert (guarded.seen, upstream.seen) == ([], [])
+
+    @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+    async def test_a_slash_at_their_end_changes_nothing(self, path: str):
+        proxy, guarded, upstream = proxy_of(["/*"], metrics=lambda: (b"ok", "text/plain"))
+        assert (await ask(proxy, path + "/", "GET"))[1]["body"] == b"ok"
+        assert (await ask(proxy, path + "//", "GET"))[0]["status"] == 400
+        assert (await ask(proxy, path + "/", "PUT"))[0]["status"] == 405
         assert (guarded.seen, upstream.seen) == ([], [])
 
     async def test_more_routes_are_served_and_never_forwarded(self):
@@ -418,6 +454,11 @@ class TestOwnRoutes:
         assert (await ask(proxy, "/other"))[1]["body"] == b"own"
         assert (await ask(proxy, "/healthz", "GET"))[1]["body"] == b"ok"
         assert upstream.seen == [("POST", "/v1/moderations")]
+        assert (await ask(proxy, "/v1/moderations/"))[0]["status"] == 403
+        slashed, _, upstream = proxy_of(["/v1/moderations/"], routes=routes)
+        assert (await ask(slashed, "/v1/moderations/"))[1]["body"] == b"upstream"
+        assert (await ask(slashed, "/v1/moderations"))[1]["body"] == b"own"
+        assert upstream.seen == [("POST", "/v1/moderations/")]
 
     @pytest.mark.parametrize("path", [CHAT, "/v1/realtime", "/v1/files/x"])
     async def test_a_websocket_is_refused_before_it_is_accepted(self, path: str):

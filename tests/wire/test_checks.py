@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guardrail.core.addition import Addition
 from guardrail.core.decision import Decision, Failure, Finding, decide
 from guardrail.core.policy import Action, FailMode, LabelRule, Mode, Policy, Stage
 from guardrail.core.redaction import Span
@@ -58,6 +59,11 @@ class TestRead:
         subject = asked.subject(frozenset())
         assert (subject.stage, subject.text, subject.context) == (Stage.OUTPUT, "hi", ())
 
+    def test_policies_may_be_tightened(self):
+        quiet = {"name": "quiet", "mode": "enforce", "on_unavailable": "closed"}
+        asked = read(body(text="hi", policies=["a", quiet]))
+        assert asked.added == ("a", Addition("quiet", Mode.ENFORCE, FailMode.CLOSED))
+
     def test_messages_are_a_conversation(self):
         asked = read(body(messages=CHAT))
         assert asked.content == CHAT
@@ -83,6 +89,10 @@ class TestRead:
             ({"text": ["a"]}, "text"),
             ({"text": "a", "stage": "both"}, "stage"),
             ({"text": "a", "policies": "a"}, "policies"),
+            ({"text": "a", "policies": None}, "policies"),
+            ({"text": "a", "policies": [1]}, "policies"),
+            ({"text": "a", "policies": ["a", {"mode": "enforce"}]}, "policies[1].name"),
+            ({"text": "a", "policies": [{"name": "a", "mode": "monitor"}]}, "policies[0].mode"),
             ({"text": "a", "extra": 1}, None),
             ({"messages": []}, "messages"),
             ({"messages": ["a"]}, "messages"),

@@ -60,6 +60,22 @@ class TestGuardrails:
         assert (caught.value.param, caught.value.status) == (param, 400)
         assert MARK not in str(caught.value)
 
+    @pytest.mark.parametrize(
+        ("value", "param"),
+        [
+            ("a", "policies"),
+            (["a", 1], "policies"),
+            (["a", {"name": 1}], "policies[1].name"),
+            ([{"name": "a", "mode": "x"}], "policies[0].mode"),
+            ([{"name": "a", "more": 1}], "policies[0]"),
+        ],
+    )
+    def test_by_the_name_that_it_has(self, value: Any, param: str):
+        with pytest.raises(UnreadableRequest) as caught:
+            read_guardrails(value, "policies")
+        assert caught.value.param == param
+        assert str(caught.value).startswith(param)
+
 
 class TestHeaders:
     @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.moderation import Categories
 
+from guardrail.core.addition import Addition
 from guardrail.core.conversation import Conversation
 from guardrail.core.decision import Decision, Failure, Finding, decide
 from guardrail.core.policy import (
@@ -89,6 +90,15 @@ class TestRead:
         assert [list(c.texts) for c in asked.conversations] == [["a"], [""], ["c"]]
         assert asked.conversations[2].turns[0].segments[0].address == ("input", 2)
         assert asked.added == ("x", "y")
+
+    def test_policies_are_named_as_on_guarded_routes(self):
+        quiet = {"name": "quiet", "mode": "enforce", "on_unavailable": "closed"}
+        asked = read(body("a", guardrails=["x", quiet]))
+        assert asked.added == ("x", Addition("quiet", Mode.ENFORCE, FailMode.CLOSED))
+        for entry, param in (({"name": 1}, "guardrails[0].name"), ({"id": "x"}, "guardrails[0]")):
+            with pytest.raises(UnreadableRequest) as caught:
+                read(body("a", guardrails=[entry]))
+            assert caught.value.param == param
 
     def test_parts_are_one(self):
         asked = read(body([TEXT, IMAGE, TEXT], guardrails=None))

@@ -46,6 +46,30 @@ def test_only_known_policies_may_be_named(name: str):
     validator = jsonschema.Draft202012Validator(schema)
     for asked, sound in ((["more"], True), ([], True), (["nobody"], False), ("more", False)):
         assert validator.is_valid(bodies[name] | {field: asked}) is sound, asked
+    strict = {"name": "more", "mode": "enforce", "on_unavailable": "closed"}
+    objects = (
+        (strict, name != "Params"),
+        ({"name": "more", "mode": None}, name != "Params"),
+        ({**strict, "name": "nobody"}, False),
+        ({**strict, "mode": "shadow"}, False),
+        ({**strict, "on_unavailable": "open"}, False),
+        ({"mode": "enforce"}, False),
+        ({**strict, "id": "more"}, False),
+    )
+    for entry, sound in objects:
+        assert validator.is_valid(bodies[name] | {field: [entry]}) is sound, entry
+
+
+@pytest.mark.parametrize("path", [openapi.MODERATIONS, openapi.CHECK, openapi.LITELLM, openapi.RESOLVE])
+def test_a_header_may_name_known_policies(path: str):
+    [operation] = document("house", "a.b")["paths"][path].values()
+    [header] = [one for one in operation["parameters"] if one["in"] == "header"]
+    assert header["name"] == "x-guardrail-add"
+    validator = jsonschema.Draft202012Validator(header["schema"])
+    for value in ("house", "a.b, house", " house ,,\ta.b", ""):
+        assert validator.is_valid(value), value
+    for value in ("nobody", "house,nobody", "house a.b", "axb", "housea.b"):
+        assert not validator.is_valid(value), value
 
 
 def test_every_reference_leads_somewhere():

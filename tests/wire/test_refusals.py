@@ -39,6 +39,15 @@ class TestRules:
             ("/v1/embeddings", [(b"authorization", b"Bearer k1")], True),
             ("/v1/embeddings/", [(b"Authorization", b"Bearer k1")], True),
             ("/v1/embeddings", [(b"x-api-key", b"k2")], True),
+            ("/v1/embeddings", [(b"Api-Key", b"k2")], True),  # Azure's
+            ("/v1/embeddings", [(b"authorization", b"bearer k1")], True),
+            ("/v1/embeddings", [(b"authorization", b"BEARER  k1 ")], True),
+            ("/v1/embeddings", [(b"authorization", b"k1")], True),
+            ("/v1/embeddings", [(b"authorization", b"Basic k1")], False),
+            ("/v1/embeddings", [(b"authorization", b"Bearer k3"), (b"api-key", b"k1")], True),
+            ("/v1/embeddings", [(b"x-api-key", b""), (b"authorization", b"Bearer k1")], True),
+            ("/v1/embeddings", [(b"x-key", b"k1")], False),
+            ("/v1/chat/completions", [(b"api-key", b"k2")], False),
             ("/v1/embeddings", [(b"x-api-key", b"k3")], False),
             ("/v1/embeddings", [], False),
             ("/v1/chat/completions", [(b"x-api-key", b"k2")], False),
@@ -49,6 +58,12 @@ class TestRules:
         rule = RefusalRule(dict.fromkeys(Stage, ERROR), frozenset({"/v1/embeddings"}), keys)
         refusing = Refusals(rules=(rule,)).for_request(path, headers)
         assert refusing.of(blocked(policy())) == (ERROR if fits else Refusal())
+
+    def test_an_empty_header_is_no_key(self):
+        rule = RefusalRule(dict.fromkeys(Stage, ERROR), keys=frozenset({key_digest("")}))
+        refusals = Refusals(rules=(rule,))
+        for header in (b"authorization", b"api-key"):
+            assert refusals.for_request("/", [(header, b"")]).stages[Stage.INPUT] == Refusal()
 
     def test_the_first_that_fits_decides(self):
         first = RefusalRule(dict.fromkeys(Stage, ERROR), frozenset({"/a"}))
@@ -73,7 +88,18 @@ class TestWords:
             ("DE", "nein"),
             ("pt-BR", "não"),
             ("pt", "no"),  # only the Brazilian is there
-            ("ja, de;q=0.5", "nein"),
+            ("ja, de;q=0.5", "no"),  # "no" may be Japanese
+            ("en-US,en;q=0.9,de;q=0.3", "no"),
+            ("de-AT,de;q=0.9,en;q=0.8", "nein"),
+            ("en;q=0.8, de", "nein"),
+            ("de, en", "nein"),  # alike: the first
+            ("en, de", "no"),
+            ("pt, pt-BR;q=0.9, de;q=0.8", "não"),
+            ("pt, de;q=0.9, pt-BR;q=0.8", "no"),
+            ("*, de;q=0.5", "no"),
+            ("*;q=0.1, de;q=0.5", "nein"),
+            (", de", "nein"),
+            ("fr;Q=0.2, de;Q=0.4", "nein"),
             ("de;q=0.1, fr;q=0.9", "non"),
             ("fr;q=0, de;q=0.1", "nein"),
             ("de;q=no, fr", "non"),
@@ -96,6 +122,12 @@ class TestWords:
         assert refusing.of(blocked(plain)).message == "call us"
         assert refusing.of(blocked(policy("b"), passed=(own,))).message == "nein"
         assert refusing.of(blocked(policy("fr", fr="appelez"))).message == "nein"
+
+    def test_its_own_plain_ones_are_for_who_likes_another_language_better(self):
+        own = Policy("own", "Judge.", LABELS, refusal={"": "call us", "de": "ruf uns an"})
+        for accepted, said in ((b"en, de;q=0.3", "call us"), (b"de, en;q=0.3", "ruf uns an")):
+            refusing = Refusing(dict.fromkeys(Stage, Refusal()), {}, [(b"accept-language", accepted)])
+            assert refusing.of(blocked(own)).message == said
 
     @given(st.text(max_size=40))
     def test_no_header_breaks_it(self, header):

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 
 from guardrail.core.conversation import Segment, Turn
 from guardrail.errors import ConfigError
-from guardrail.wire.route import Route, RouteText
+from guardrail.wire.route import WEBSOCKET, Route, RouteText, placed
 from guardrail.wire.shapes import PlainText
+
+ODD_PATHS = {
+    "/chat/{id}": "{",
+    "/chat/id}": "}",
+    "/chat/<int:id>": "<",
+    "/chat/[id]": "[",
+    "/chat/:id": "/:",
+    "/chat/*": "*",
+    "/*": "*",
+    "/chat?v=1": "?",
+    "/chat#top": "#",
+    "/chat%20room": "%",
+}
 
 
 def text_of(**route: Any) -> RouteText:
@@ -22,6 +36,10 @@ class TestLaws:
         ("wrong", "said"),
         [
             ({"path": "chat"}, "path: 'chat' does not begin with /"),
+            *(
+                ({"path": path}, rf"path: '{re.escape(path)}' holds '{re.escape(odd)}'")
+                for path, odd in ODD_PATHS.items()
+            ),
             ({"method": "post"}, "method: write it in capitals"),
             ({"method": "P0ST"}, "method: write it in capitals"),
             ({"stream": "xml"}, "stream: is none of sse, ndjson, text"),
@@ -68,10 +86,31 @@ class TestLaws:
             {"stream": "text", "delta": "text", "refusal": {"type": "message"}},
             {"stream": "sse", "output": "text", "delta": "$.token", "end": "$.done"},
             {"method": "PUT", "input": ["$.a", "$.b"], "context": ("$.c",)},
+            *({"path": path} for path in ("/", "/v1/m-1:chat", "/a.b/~c_d/@e,f;g=h", "/chat room/größe")),
         ],
     )
     def test_what_can_be(self, right: dict[str, Any]):
         assert text_of(**right).input is not None
+
+
+class TestPlaced:
+    def test_by_method_and_path(self):
+        routes = [
+            Route("/chat", "$.a"),
+            Route("/chat", "$.a", method="PUT"),
+            Route("/chat/", "$.a", websocket=True),
+            Route("/", "$.a"),
+        ]
+        keys = [("POST", "/chat"), ("PUT", "/chat"), (WEBSOCKET, "/chat"), ("POST", "")]
+        assert placed(routes) == dict(zip(keys, routes, strict=True))
+        assert placed([]) == {}
+
+    @pytest.mark.parametrize("more", [{}, {"method": "PUT"}, {"websocket": True}])
+    def test_two_in_one_place(self, more: dict[str, Any]):
+        with pytest.raises(
+            ConfigError, match=r"^route /chat/ stands there twice; give one route both inputs"
+        ):
+            placed([Route("/chat", "$.a", **more), Route("/x", "$.a"), Route("/chat/", "$.b", **more)])
 
 
 class TestPrompt:
