@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import anyio
@@ -186,14 +186,11 @@ class JudgeClassifier:
                 code=FailureCode.TRUNCATED,
             )
         inline = self._preset.inline_reasoning
-        verdict = read_answer(
+        return read_answer(
             policy,
             after_analysis(answer.content) if inline else answer.content,
             finish_reason=answer.finish_reason,
             judged=subject.read_text,
-        )
-        return replace(
-            verdict,
             judge=self._settings.model,
             effort=None if self._without & EFFORT_FIELDS else policy.reasoning_effort,
             usage=with_cost(usage, self._prices),

@@ -96,9 +96,11 @@ class LiteLLMClassifier:
             content, finish = choice.message.content, choice.finish_reason
         except (AttributeError, IndexError):
             raise MalformedVerdict("the judge's answer is no chat completion") from None
-        verdict = read_answer(policy, content, finish_reason=finish, judged=subject.read_text)
-        return replace(
-            verdict,
+        return read_answer(
+            policy,
+            content,
+            finish_reason=finish,
+            judged=subject.read_text,
             judge=self._settings.model,
             effort=policy.reasoning_effort,
             usage=self._usage(answer),

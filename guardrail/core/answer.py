@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from guardrail.core.policy import JUDGE_REFUSAL, AnswerForm, Policy
-from guardrail.core.verdict import Verdict
+from guardrail.core.policy import JUDGE_REFUSAL, AnswerForm, Effort, Policy
+from guardrail.core.verdict import Usage, Verdict
 from guardrail.core.views import folded
 from guardrail.errors import FailureCode, MalformedVerdict
 
@@ -51,7 +51,7 @@ _WORD: Final = re.compile(r"[\w.-]+")
 _CONTENT: Final = re.compile(r"\W*content\W*:", re.IGNORECASE)  # what recorded echoes open with
 _TAIL: Final = re.compile(r"(?P<label>[A-Za-z0-9._-]+?)(?:\s*\((?P<note>[^()]{1,60})\))?\.?")
 _REASONING_LINE: Final = re.compile(r"\W*(?:reason|rationale|explanation|because)", re.IGNORECASE)
-_VIOLATION_KEYS: Final = ("violation", "violates_policy")
+_VIOLATION_KEYS: Final = frozenset({"violation", "violates_policy"})
 _LABEL_KEYS: Final = ("label", "policy_category", "category")
 _NAMED: Final = re.compile(r"[\"'](?:violation|violates_policy)[\"']")
 _TRUTH: Final = {
@@ -59,35 +59,59 @@ _TRUTH: Final = {
 }  # fmt: skip
 
 
+class _Said(NamedTuple):
+    """What the answer says, by whomever."""
+
+    label: str | None
+    violation: bool
+    excerpts: tuple[str, ...] = ()
+    rationale: str = ""
+
+
+_REFUSED: Final = _Said(JUDGE_REFUSAL, violation=True)
+
+
 def read_answer(
-    policy: Policy, answer: str | None, *, finish_reason: str | None = None, judged: str = ""
+    policy: Policy,
+    answer: str | None,
+    *,
+    finish_reason: str | None = None,
+    judged: str = "",
+    judge: str = "",
+    effort: Effort | None = None,
+    usage: Usage | None = None,
 ) -> Verdict:
-    """Read the final channel of one answer.
+    """Read the final channel of one answer; ``judge``, ``effort`` and ``usage`` are the verdict's.
 
     ``judged`` is the judged text: a verdict that the answer merely copies out of it does not count.
     Raises ``MalformedVerdict`` with code ``truncated`` after ``finish_reason: length``, else
     ``malformed``.
     """
+    label, violation, excerpts, rationale = _read(policy, answer, finish_reason, judged)
+    return Verdict(policy, label, violation, excerpts, (), rationale, judge, effort, usage=usage)
+
+
+def _read(policy: Policy, answer: str | None, finish_reason: str | None, judged: str) -> _Said:
     if finish_reason == "length":
         raise MalformedVerdict("the answer was cut by its token limit", code=FailureCode.TRUNCATED)
     if finish_reason == "content_filter":
-        return Verdict(policy, JUDGE_REFUSAL, violation=True)
+        return _REFUSED
     text = (answer or "").strip()
     if thought := _THOUGHT.match(text):
         text = text[thought.end() :]
     if not text:
         raise MalformedVerdict("the answer is empty")
     if text in policy.labels:
-        return Verdict(policy, text, violation=policy.labels[text].violation)
+        return _Said(text, policy.labels[text].violation)
     refused = len(text) <= _MAX_REFUSAL_CHARS and _REFUSAL.match(text) is not None
     if refused and _copy(text.splitlines()[0]) not in _copies(judged):
-        return Verdict(policy, JUDGE_REFUSAL, violation=True)
+        return _REFUSED
     read = _read_json if policy.answer is AnswerForm.JSON else _read_binary
     try:
         return read(policy, _unfenced(text), judged)
     except MalformedVerdict:
         if refused:
-            return Verdict(policy, JUDGE_REFUSAL, violation=True)
+            return _REFUSED
         raise
 
 
@@ -99,15 +123,14 @@ def _unfenced(text: str) -> str:
     return text
 
 
-def _read_json(policy: Policy, text: str, judged: str) -> Verdict:
-    found = _objects(text)
-    outside = _outside(text, found)
+def _read_json(policy: Policy, text: str, judged: str) -> _Said:
+    found, outside = _objects(text)
     if _HARMONY.search(outside):
         raise MalformedVerdict("the answer holds raw harmony markup")
     verdicts = [_from_object(policy, value) for value, _, _ in found if _is_verdict(value)]
     if not verdicts:
         raise MalformedVerdict("the answer holds no JSON object with the key violation")
-    if any((v.label, v.violation) != (verdicts[0].label, verdicts[0].violation) for v in verdicts):
+    if len({(said.label, said.violation) for said in verdicts}) > 1:
         raise MalformedVerdict("the answer holds two different verdicts")
     value, start, end = found[-1]
     if not _is_verdict(value) or text[end:].strip(" \t\r\n`"):
@@ -121,21 +144,28 @@ def _read_json(policy: Policy, text: str, judged: str) -> Verdict:
     return verdicts[-1]
 
 
-def _objects(text: str) -> list[tuple[dict[str, Any], int, int]]:
-    """Every outermost JSON object in ``text`` with its place; a repeated key is a contradiction."""
+def _objects(text: str) -> tuple[list[tuple[dict[str, Any], int, int]], str]:
+    """Every outermost JSON object in ``text`` with its place, and what stands before, between and after
+    them. A repeated key is a contradiction.
+    """
     found: list[tuple[dict[str, Any], int, int]] = []
+    outside: list[str] = []
+    end = 0
     at = text.find("{")
     while at >= 0:
         try:
-            value, end = _DECODER.raw_decode(text, at)
+            value, after = _DECODER.raw_decode(text, at)
         except RecursionError:
             raise MalformedVerdict("the answer is nested too deep") from None
         except ValueError:
             at = text.find("{", at + 1)
             continue
-        found.append((value, at, end))
+        found.append((value, at, after))
+        outside.append(text[end:at])
+        end = after
         at = text.find("{", end)
-    return found
+    outside.append(text[end:])
+    return found, "".join(outside)
 
 
 def _no_repeated_key(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -150,18 +180,11 @@ def _no_repeated_key(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_no_repeated_key)
 
 
-def _outside(text: str, found: list[tuple[dict[str, Any], int, int]]) -> str:
-    """What stands before, between and after the objects."""
-    starts = [start for _, start, _ in found] + [len(text)]
-    ends = [0] + [end for _, _, end in found]
-    return "".join([text[end:start] for end, start in zip(ends, starts, strict=True)])
-
-
 def _is_verdict(value: dict[str, Any]) -> bool:
-    return any(key in value for key in _VIOLATION_KEYS)
+    return not _VIOLATION_KEYS.isdisjoint(value)
 
 
-def _from_object(policy: Policy, value: dict[str, Any]) -> Verdict:
+def _from_object(policy: Policy, value: dict[str, Any]) -> _Said:
     truths = {_truth(value[key]) for key in _VIOLATION_KEYS if key in value}
     if len(truths) > 1:
         raise MalformedVerdict("violation and violates_policy contradict each other", violation=True)
@@ -169,12 +192,11 @@ def _from_object(policy: Policy, value: dict[str, Any]) -> Verdict:
     label = _label(policy, value, violation)
     excerpts = value.get("excerpts") or []
     rationale = value.get("rationale")
-    return Verdict(
-        policy,
+    return _Said(
         label,
         violation,
-        excerpts=_excerpts(excerpts if isinstance(excerpts, list) else [excerpts]),
-        rationale=rationale if isinstance(rationale, str) else "",
+        _excerpts(excerpts if isinstance(excerpts, list) else [excerpts]),
+        rationale if isinstance(rationale, str) else "",
     )
 
 
@@ -220,7 +242,7 @@ def _declared(policy: Policy, label: object) -> str | None:
     return next((known for known in policy.labels if known.casefold() == wanted), None)
 
 
-def _read_binary(policy: Policy, text: str, judged: str) -> Verdict:
+def _read_binary(policy: Policy, text: str, judged: str) -> _Said:
     if text.startswith("{") and "violation" in text:
         return _read_json(policy, text, judged)
     if _HARMONY.search(text):
@@ -229,7 +251,7 @@ def _read_binary(policy: Policy, text: str, judged: str) -> Verdict:
     if label is None:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         label = _lines_label(policy, lines, judged)
-    return Verdict(policy, label, policy.labels[label].violation)
+    return _Said(label, policy.labels[label].violation)
 
 
 def _lines_label(policy: Policy, lines: list[str], judged: str) -> str:
