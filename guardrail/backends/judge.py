@@ -133,7 +133,7 @@ class JudgeClassifier:
         """
         enforce = self._settings.json_mode if json_mode is None else json_mode
         if self._preset.overflow == "cuts":
-            least = least_tokens(system_text(self._preset, policy) + user)
+            least = least_tokens(user, system_text(self._preset, policy))
             if least > self.context_tokens:
                 raise ClassifierRejected(
                     f"longer than the judge's {self.context_tokens} tokens", code=FailureCode.TOO_LONG
@@ -179,7 +179,7 @@ class JudgeClassifier:
 
     def _read(self, policy: Policy, subject: Subject, user: str, answer: Answer) -> Verdict:
         usage = answer.usage
-        if usage is not None and self._overran(system_text(self._preset, policy) + user, usage):
+        if usage is not None and self._overran(usage, user, system_text(self._preset, policy)):
             raise ClassifierRejected(
                 f"the judge read {usage.prompt} tokens of a much longer prompt; "
                 "give its server a larger context",
@@ -196,9 +196,9 @@ class JudgeClassifier:
             usage=with_cost(usage, self._prices),
         )
 
-    def _overran(self, prompt: str, usage: Usage) -> bool:
+    def _overran(self, usage: Usage, user: str, system: str) -> bool:
         filled = self._preset.native and was_filled(usage, self.context_tokens)
-        return filled or was_cut(prompt, usage.prompt)
+        return filled or was_cut(user, usage.prompt, system)
 
 
 def sendable(text: str) -> str:

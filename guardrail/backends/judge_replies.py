@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import isfinite
 from typing import Any, Final
 
@@ -237,14 +238,18 @@ def after_analysis(content: str | None) -> str | None:
     return content[analysis.end() :] if analysis else content
 
 
-def least_tokens(prompt: str) -> float:
-    """A lower bound of the tokens of ``prompt``; 0 for a short one.
+def least_tokens(user: str, system: str = "") -> float:
+    """A lower bound of the tokens of a user message behind a system message; 0 for short ones.
 
     No token of o200k spans two words, and a long word (a run of signs aside) makes several.
     """
-    if len(prompt) < _TRUNCATION_MATTERS:
+    if len(system) + len(user) < _TRUNCATION_MATTERS:
         return 0
-    words = prompt.split()
+    return _least_known(system) + _least(user)
+
+
+def _least(text: str) -> float:
+    words = text.split()
     if max(map(len, words), default=0) <= LONG_WORD:  # as nearly every prompt: this is on the hot path
         return len(words)
     least = 0.0
@@ -253,6 +258,9 @@ def least_tokens(prompt: str) -> float:
     return least
 
 
-def was_cut(prompt: str, prompt_tokens: int) -> bool:
+_least_known: Final = lru_cache(maxsize=256)(_least)  # of a system message: one for each policy
+
+
+def was_cut(user: str, prompt_tokens: int, system: str = "") -> bool:
     """Whether the server read far fewer tokens than were sent (Ollama's ``/v1`` cuts without a word)."""
-    return prompt_tokens > 0 and prompt_tokens < least_tokens(prompt)
+    return prompt_tokens > 0 and prompt_tokens < least_tokens(user, system)

@@ -269,3 +269,8 @@ class TestCut:
     def test_the_bound_is_one(self):
         assert least_tokens("word " * 1000) == 1000
         assert least_tokens("word " * 700) == 0  # too short to matter
+
+    def test_no_token_spans_two_messages(self):
+        assert least_tokens("word " * 500, "law " * 499 + "law.") == 1000
+        assert least_tokens("word " * 500, "a" * 5_000) == 500.4  # a run of one sign may be a single token
+        assert least_tokens("word " * 400, "law " * 400) == 0
