@@ -23,7 +23,7 @@ from guardrail.backends.judge_replies import (
     refused_field,
     was_cut,
 )
-from guardrail.backends.judge_requests import CHAT, EFFORT_FIELDS, Question, system_text
+from guardrail.backends.judge_requests import CHAT, EFFORT_FIELDS, Question, can_enforce, system_text
 from guardrail.backends.network_errors import ConnectFailed, NetworkError
 from guardrail.backends.ollama import NATIVE, was_filled
 from guardrail.backends.outbound import Outbound, bearer, origin_of
@@ -111,8 +111,8 @@ class JudgeClassifier:
 
     def identity(self, policy: Policy) -> str:
         """Model and effort, and whether JSON is enforced."""
-        enforced = self._question(policy, "", 0, self._settings.json_mode).enforces
-        return f"judge:{self._settings.model}:{policy.reasoning_effort.value}{':json' if enforced else ''}"
+        enforced = self._settings.json_mode and can_enforce(self._preset, policy)
+        return f"judge:{self._settings.model}:{policy.reasoning_effort}{':json' if enforced else ''}"
 
     async def classify(self, policy: Policy, subject: Subject) -> Verdict:
         """Ask until there is one sound verdict. Raises ``ClassifierError``."""
@@ -139,7 +139,17 @@ class JudgeClassifier:
                     f"longer than the judge's {self.context_tokens} tokens", code=FailureCode.TOO_LONG
                 )
         while True:
-            body = self._form.write(self._question(policy, user, budget, enforce))
+            question = Question(
+                self._preset,
+                self._settings.model,
+                policy,
+                user,
+                budget,
+                self.context_tokens,
+                enforce,
+                self._without,
+            )
+            body = self._form.write(question)
             status, reply, retry_after = await self._call(self._form.path, orjson.dumps(body))
             refused = refused_field(status, reply, body)
             if refused is None:
@@ -147,18 +157,6 @@ class JudgeClassifier:
             if refused not in self._without:
                 self._without |= {refused}
                 _log.warning("%s refuses %s; asking without it from now on", self.name, refused)
-
-    def _question(self, policy: Policy, user: str, budget: int, enforce: bool) -> Question:
-        return Question(
-            self._preset,
-            self._settings.model,
-            policy,
-            user,
-            budget,
-            self.context_tokens,
-            enforce,
-            self._without,
-        )
 
     async def _call(self, path: str, body: bytes | None) -> tuple[int, bytes, str | None]:
         """Status, body and retry-after of one call; without a body it is a GET. Raises ``Transient``."""

@@ -14,7 +14,17 @@ from guardrail.backends.presets import Preset
 from guardrail.core.policy import AnswerForm, Policy
 from guardrail.core.prompt import prefix
 
-__all__ = ["CHAT", "EFFORT_FIELDS", "Form", "Question", "json_schema", "schema", "system_text"]
+__all__ = [
+    "CHAT",
+    "EFFORT_FIELDS",
+    "Form",
+    "Question",
+    "can_enforce",
+    "json_schema",
+    "schema",
+    "system_text",
+    "without_fields",
+]
 
 EFFORT_FIELDS: Final = frozenset({"reasoning_effort", "reasoning", "chat_template_kwargs", "think"})
 
@@ -38,8 +48,8 @@ class Question:
 
     @property
     def enforces(self) -> bool:
-        """Whether JSON is enforced. A policy that asks for a bare label never is."""
-        return self.enforce and self.preset.json != "none" and self.policy.answer is AnswerForm.JSON
+        """Whether JSON is enforced."""
+        return self.enforce and can_enforce(self.preset, self.policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +63,11 @@ class Form:
     probe: str
     write: Callable[[Question], dict[str, Any]]
     read: Callable[[Any], Answer]
+
+
+def can_enforce(preset: Preset, policy: Policy) -> bool:
+    """Whether JSON can be enforced. For a policy that asks for a bare label it never is."""
+    return preset.json != "none" and policy.answer is AnswerForm.JSON
 
 
 def system_text(preset: Preset, policy: Policy) -> str:
@@ -108,7 +123,12 @@ def _write(question: Question) -> dict[str, Any]:
     if preset.cache_key:
         body[preset.cache_key] = f"{policy.id}-{policy.revision[:16]}"
     body.update(preset.extra)
-    return {name: value for name, value in body.items() if name not in without}
+    return without_fields(body, without)
+
+
+def without_fields(body: dict[str, Any], refused: frozenset[str]) -> dict[str, Any]:
+    """``body`` without the fields that the server has refused."""
+    return {name: value for name, value in body.items() if name not in refused} if refused else body
 
 
 def _response_format(preset: Preset, policy: Policy) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from guardrail.backends.judge_replies import Answer, text_of
-from guardrail.backends.judge_requests import Form, Question, schema, system_text
+from guardrail.backends.judge_requests import Form, Question, schema, system_text, without_fields
 from guardrail.core.verdict import Usage
 from guardrail.errors import MalformedVerdict
 
@@ -35,7 +35,7 @@ def _write(question: Question) -> dict[str, Any]:
     if question.enforces:
         body["format"] = schema(policy)
     body.update(question.preset.extra)
-    return {name: value for name, value in body.items() if name not in question.without}
+    return without_fields(body, question.without)
 
 
 def _read(value: Any) -> Answer:

@@ -67,7 +67,7 @@ class Replicas:
 
     async def classify(self, policy: Policy, subject: Subject) -> Verdict:
         """Ask the policy's endpoint, and another when that helps. Raises ``ClassifierError``."""
-        key = f"{policy.revision}:{policy.reasoning_effort.value}"
+        key = f"{policy.revision}:{policy.reasoning_effort}"
         order = self._order(key)
         first = self._choose(order)
         if first is None:
