@@ -35,6 +35,7 @@ __all__ = [
 MAX_CHARS_PER_TOKEN: Final = 10.0  # of text without blanks: base64 has 1.3, Chinese 1 to 2
 LONG_WORD: Final = 40  # characters
 _TRUNCATION_MATTERS: Final = 4_000  # characters; no server's window is smaller than this
+_BLANKS: Final = b" \t\n\r\v\f\x1c\x1d\x1e\x1f"  # where str.split() parts ASCII
 _RUN: Final = re.compile(r"(.)\1{3,}", re.DOTALL)
 _CONTEXT: Final = re.compile(
     r"context.{0,40}(?:length|size|window)|exceed_context|request too large|too many tokens",
@@ -263,4 +264,15 @@ _least_known: Final = lru_cache(maxsize=256)(_least)  # of a system message: one
 
 def was_cut(user: str, prompt_tokens: int, system: str = "") -> bool:
     """Whether the server read far fewer tokens than were sent (Ollama's ``/v1`` cuts without a word)."""
-    return prompt_tokens > 0 and prompt_tokens < least_tokens(user, system)
+    if prompt_tokens <= 0 or len(system) + len(user) < _TRUNCATION_MATTERS:
+        return False
+    most = _least_known(system) + _most(user)
+    return prompt_tokens < most and prompt_tokens < least_tokens(user, system)
+
+
+def _most(text: str) -> float:
+    """No less than ``_least(text)``, without a look at each word."""
+    if not text.isascii():
+        return len(text)
+    blanks = len(text) - len(text.encode().translate(None, _BLANKS))
+    return blanks + 1 + len(text) / MAX_CHARS_PER_TOKEN

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from guardrail.backends.judge_replies import (
@@ -269,6 +269,17 @@ class TestCut:
     def test_the_bound_is_one(self):
         assert least_tokens("word " * 1000) == 1000
         assert least_tokens("word " * 700) == 0  # too short to matter
+
+    @given(
+        st.text(alphabet="ab \n\x1c\u2003é", max_size=300).map(lambda text: text * 40) | st.text(),
+        st.sampled_from(["", "law " * 1000]),
+        st.integers(-1, 3000),
+    )
+    @example("a\x1c" * 3000, "", 2999)
+    @example("a\u2003" * 3000, "", 2999)
+    @example("a" * 40 + "b" * 4000, "", 404)
+    def test_what_is_plain_at_first_sight_is_so(self, user: str, system: str, tokens: int):
+        assert was_cut(user, tokens, system) is (0 < tokens < least_tokens(user, system))
 
     def test_no_token_spans_two_messages(self):
         assert least_tokens("word " * 500, "law " * 499 + "law.") == 1000
