@@ -139,11 +139,13 @@ class Subject:
     def read_text(self) -> str:
         """All that a judge is shown: context, what has left, and the judged text."""
         return "\n".join(
-            text
-            for turn in (*self.context, *self.turns)
-            for segment in turn.segments
-            for text in (segment.preceding, segment.text)
-            if text
+            [
+                text
+                for turn in (*self.context, *self.turns)
+                for segment in turn.segments
+                for text in (segment.preceding, segment.text)
+                if text
+            ]
         )
 
     def digest(self) -> str:
@@ -152,6 +154,6 @@ class Subject:
         Empty texts count among the judged ones alone, because spans are told by place among these.
         """
         context = self.context_digest or chain(self.context)[-1]
-        parts = [f"{self.stage.value}:{context}:{len(self.turns)}"]
+        parts = [f"{self.stage}:{context}:{len(self.turns)}"]
         parts += [_written(turn.role, turn.segments) for turn in self.turns]
         return hashlib.sha256("".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
