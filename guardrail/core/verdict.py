@@ -77,3 +77,21 @@ class Verdict:
     def acts(self) -> bool:
         """False for a policy in shadow mode."""
         return self.policy.mode is Mode.ENFORCE
+
+    def after(self, latency_ms: float, policy: Policy) -> Verdict:
+        """The same under ``policy``, and how long it took: ``dataclasses.replace``, at half the price."""
+        return Verdict(
+            policy,
+            self.label,
+            self.violation,
+            self.excerpts,
+            self.spans,
+            self.rationale,
+            self.judge,
+            self.effort,
+            self.steps,
+            self.usage,
+            self.reduced,
+            self.cached,
+            latency_ms,
+        )

@@ -134,7 +134,7 @@ class Panel:
             elapsed = (time.perf_counter() - started) * 1e3
             if shared:  # whoever asked has it in his record, and its cost
                 verdict = replace(verdict, cached=True, usage=None, steps=())
-            found[index] = replace(verdict, policy=policy, latency_ms=elapsed)
+            found[index] = verdict.after(elapsed, policy)
             if self._cache is not None and not shared and _worth_keeping(verdict):
                 await self._cache.put(key, verdict)
             return

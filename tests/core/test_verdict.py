@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import pytest
 
-from guardrail.core.policy import JUDGE_REFUSAL, Action, AnswerForm, LabelRule, Mode, Policy
-from guardrail.core.verdict import Verdict
+from guardrail.core.policy import JUDGE_REFUSAL, Action, AnswerForm, Effort, LabelRule, Mode, Policy
+from guardrail.core.redaction import Span
+from guardrail.core.verdict import Step, Usage, Verdict
+from guardrail.errors import FailureCode
 
 WORDS = Policy(
     "p",
@@ -29,3 +33,17 @@ class TestVerdict:
     def test_a_printed_verdict_holds_no_judged_text(self):
         shown = repr(Verdict(WORDS, "INVALID", True, excerpts=("secret",), rationale="about a secret"))
         assert "secret" not in shown
+
+    def test_after_some_time_it_is_the_same(self):
+        step = Step("first", Effort.LOW, error=FailureCode.TIMEOUT)
+        span = (0, Span(0, 1, "INVALID"))
+        whole = Verdict(
+            *(WORDS, "INVALID", True, ("a",), (span,), "why", "judge", Effort.HIGH, (step,), Usage(1, 2)),
+            reduced=True,
+            cached=True,
+            latency_ms=1.0,
+        )
+        blank = Verdict(replace(WORDS, id="q"), None, violation=False)
+        assert all(getattr(whole, field.name) != getattr(blank, field.name) for field in fields(Verdict))
+        after = replace(whole, policy=blank.policy, latency_ms=2.0)
+        assert whole.after(2.0, blank.policy) == after
