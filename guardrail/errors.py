@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from guardrail.core.decision import Decision
+    from guardrail.core.verdict import Usage
 
 __all__ = [
     "ClassifierError",
@@ -73,10 +74,12 @@ class ClassifierError(GuardrailError):
     """A check could not be made. ``code`` is the class of failure that the fail mode looks at.
 
     ``retry_after_s``: how long the judge asks to be left alone, in seconds; None where it does not say.
+    ``usage``: what the calls cost all the same (``guardrail.core.verdict.Usage``); None where nobody knows.
     """
 
     code: FailureCode = FailureCode.INTERNAL
     retry_after_s: float | None = None
+    usage: Usage | None = None
 
     def __init__(self, message: str, *, code: FailureCode | None = None) -> None:
         super().__init__(message)

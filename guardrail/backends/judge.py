@@ -34,8 +34,8 @@ from guardrail.core.answer import read_answer
 from guardrail.core.conversation import Subject
 from guardrail.core.policy import Policy
 from guardrail.core.prompt import user_message
-from guardrail.core.verdict import Usage, Verdict
-from guardrail.errors import ClassifierRejected, ClassifierUnavailable, FailureCode
+from guardrail.core.verdict import Usage, Verdict, spent, total
+from guardrail.errors import ClassifierError, ClassifierRejected, ClassifierUnavailable, FailureCode
 
 __all__ = ["JudgeClassifier", "JudgeSettings"]
 
@@ -117,14 +117,24 @@ class JudgeClassifier:
     async def classify(self, policy: Policy, subject: Subject) -> Verdict:
         """Ask until there is one sound verdict. Raises ``ClassifierError``."""
         user = sendable(user_message(policy, subject, secrets.token_hex(12)))
+        before: list[Usage | None] = []  # what answers cost that were no verdict
 
         async def ask(budget: int, wrong: FailureCode | None) -> Verdict:
             again = wrong is FailureCode.MALFORMED
             asked = user + AGAIN[policy.answer] if again else user
             answer = await self.ask(policy, asked, budget, json_mode=False if again else None)
-            return self._read(policy, subject, asked, answer)
+            usage = with_cost(answer.usage, self._prices)
+            try:
+                return self._read(policy, subject, asked, answer, total([*before, usage]))
+            except ClassifierError:
+                before.append(usage)
+                raise
 
-        return await until_sound(ask, self._settings.max_tokens, self._settings.max_tries)
+        try:
+            return await until_sound(ask, self._settings.max_tokens, self._settings.max_tries)
+        except ClassifierError as error:
+            error.usage = spent(before)
+            raise
 
     async def ask(self, policy: Policy, user: str, budget: int, *, json_mode: bool | None = None) -> Answer:
         """One call, answered by at most ``budget`` tokens; ``json_mode`` None is the setting's.
@@ -175,11 +185,13 @@ class JudgeClassifier:
             failure = ClassifierUnavailable(f"no answer from the judge ({type(error).__name__})")
             raise Transient(failure, lost=not isinstance(error, ConnectFailed)) from None
 
-    def _read(self, policy: Policy, subject: Subject, user: str, answer: Answer) -> Verdict:
-        usage = answer.usage
-        if usage is not None and self._overran(usage, user, system_text(self._preset, policy)):
+    def _read(
+        self, policy: Policy, subject: Subject, user: str, answer: Answer, usage: Usage | None
+    ) -> Verdict:
+        read = answer.usage
+        if read is not None and self._overran(read, user, system_text(self._preset, policy)):
             raise ClassifierRejected(
-                f"the judge read {usage.prompt} tokens of a much longer prompt; "
+                f"the judge read {read.prompt} tokens of a much longer prompt; "
                 "give its server a larger context",
                 code=FailureCode.TRUNCATED,
             )
@@ -191,7 +203,7 @@ class JudgeClassifier:
             judged=subject.read_text,
             judge=self._settings.model,
             effort=None if self._without & EFFORT_FIELDS else policy.reasoning_effort,
-            usage=with_cost(usage, self._prices),
+            usage=usage,
         )
 
     def _overran(self, usage: Usage, user: str, system: str) -> bool:

@@ -105,6 +105,8 @@ class Metrics:
             self._checks(policy, stage.value, "unavailable").inc()
             self._failures(policy, stage.value, finding.code.value, finding.fail_mode.value).inc()
             self._seconds(policy, stage.value).observe(finding.latency_ms / 1e3)
+            if finding.usage is not None:
+                self._spent(policy, finding.usage)
             return
         if finding.violation:
             self._violations(policy, stage.value, finding.action.word).inc()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Final
@@ -19,7 +19,7 @@ from guardrail.core.conversation import Segment, Subject, Turn
 from guardrail.core.policy import Action
 from guardrail.core.prompt import MAX_CONTEXT_CHARS, MAX_JUDGED_CHARS
 from guardrail.core.redaction import Span
-from guardrail.core.verdict import Usage, Verdict
+from guardrail.core.verdict import Verdict, spent, total
 from guardrail.errors import ClassifierError, ClassifierRejected, FailureCode
 
 __all__ = ["Chunk", "fits", "halves", "merged", "size", "split", "tokens"]
@@ -261,7 +261,9 @@ def merged(found: Sequence[Verdict | ClassifierError]) -> Verdict:
     errors = [one for one in found if isinstance(one, ClassifierError)]
     first = max(verdicts, key=lambda one: (one.violation, one.action), default=None)
     if errors and (first is None or first.action is not Action.BLOCK):
-        raise min(errors, key=_milder)
+        error = min(errors, key=_milder)
+        error.usage = spent([one.usage for one in found])
+        raise error
     if first is None:
         raise ValueError("no chunk")
     alike = [one for one in verdicts if one.violation and one.action is first.action] or [first]
@@ -270,7 +272,7 @@ def merged(found: Sequence[Verdict | ClassifierError]) -> Verdict:
         excerpts=tuple(dict.fromkeys(excerpt for one in alike for excerpt in one.excerpts)),
         spans=tuple(dict.fromkeys(span for one in alike for span in one.spans)),
         steps=tuple(step for one in verdicts for step in one.steps),
-        usage=_sum(one.usage for one in verdicts),
+        usage=total([one.usage for one in verdicts]),
         reduced=any(one.reduced for one in verdicts),
         cached=all(one.cached for one in verdicts),
     )
@@ -278,20 +280,3 @@ def merged(found: Sequence[Verdict | ClassifierError]) -> Verdict:
 
 def _milder(error: ClassifierError) -> tuple[bool, bool]:
     return error.code is not FailureCode.AUTH, bool(getattr(error, "violation", False))
-
-
-def _sum(usages: Iterable[Usage | None]) -> Usage | None:
-    """A sum with an unknown part is unknown, never less."""
-    known: list[Usage] = []
-    for usage in usages:
-        if usage is None:
-            return None
-        known.append(usage)
-    cached = [usage.cached for usage in known if usage.cached is not None]
-    costs = [usage.cost_usd for usage in known if usage.cost_usd is not None]
-    return Usage(
-        sum(usage.prompt for usage in known),
-        sum(usage.completion for usage in known),
-        sum(cached) if len(cached) == len(known) else None,
-        sum(costs) if len(costs) == len(known) else None,
-    )

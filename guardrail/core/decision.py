@@ -10,7 +10,7 @@ from guardrail.core.coverage import Coverage
 from guardrail.core.excerpts import locate
 from guardrail.core.policy import Action, FailMode, Mode, Policy, Stage, Strategy
 from guardrail.core.redaction import Redaction, Span, merge
-from guardrail.core.verdict import Verdict
+from guardrail.core.verdict import Usage, Verdict
 from guardrail.errors import FailureCode, PolicyViolation
 
 __all__ = ["Decision", "Failure", "Finding", "decide", "strictest"]
@@ -20,7 +20,8 @@ __all__ = ["Decision", "Failure", "Finding", "decide", "strictest"]
 class Failure:
     """A check that could not be made. It is never "no violation": the fail mode decides.
 
-    ``violation`` is true where the judge did say "violation" under an unknown or missing label.
+    ``violation`` is true where the judge did say "violation" under an unknown or missing label. ``usage``:
+    what was paid for it all the same; None where nothing is known.
     """
 
     policy: Policy
@@ -28,6 +29,7 @@ class Failure:
     fail_mode: FailMode
     violation: bool = False
     judge: str = ""
+    usage: Usage | None = None
     latency_ms: float = 0.0
 
     @property

@@ -138,7 +138,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
             "status": "unavailable",
             "error": finding.code.value,
             "fail_mode": finding.fail_mode.value,
-            "tokens": None,
+            "tokens": _tokens(finding.usage),
         }
     return common | {
         "label": finding.label,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from guardrail.core.policy import Action, Effort, Mode, Policy
 from guardrail.core.redaction import Span
 from guardrail.errors import FailureCode
 
-__all__ = ["Step", "Usage", "Verdict"]
+__all__ = ["Step", "Usage", "Verdict", "spent", "total"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +96,23 @@ class Verdict:
             self.cached,
             latency_ms,
         )
+
+
+def total(usages: Sequence[Usage | None]) -> Usage | None:
+    """A sum with an unknown part is unknown, never less."""
+    known = [usage for usage in usages if usage is not None]
+    if len(known) < len(usages):
+        return None
+    cached = [usage.cached for usage in known if usage.cached is not None]
+    costs = [usage.cost_usd for usage in known if usage.cost_usd is not None]
+    return Usage(
+        sum(usage.prompt for usage in known),
+        sum(usage.completion for usage in known),
+        sum(cached) if len(cached) == len(known) else None,
+        sum(costs) if len(costs) == len(known) else None,
+    )
+
+
+def spent(usages: Iterable[Usage | None]) -> Usage | None:
+    """The sum of those that are known, for checks that failed: many a failed call costs nothing."""
+    return total([usage for usage in usages if usage is not None] or [None])

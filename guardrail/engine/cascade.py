@@ -25,7 +25,7 @@ import anyio
 from guardrail.core.conversation import Subject
 from guardrail.core.policy import Action, Effort, Policy
 from guardrail.core.redaction import Span
-from guardrail.core.verdict import Step, Verdict
+from guardrail.core.verdict import Step, Verdict, spent
 from guardrail.errors import ClassifierError, ClassifierTimeout
 from guardrail.ports import Classifier
 
@@ -111,9 +111,11 @@ class Cascade:
                 raise ClassifierTimeout("the escalation took more than its share of the deadline")
         except ClassifierError as error:
             if not first.violation:
+                error.usage = spent([first.usage, error.usage])
                 raise
             elapsed = (time.perf_counter() - started) * 1e3
-            failed = Step(escalation.identity(policy), None, error=error.code, latency_ms=elapsed)
+            judge = escalation.identity(policy)
+            failed = Step(judge, None, error=error.code, usage=error.usage, latency_ms=elapsed)
             return replace(first, steps=(*first.steps, failed))
         return replace(second, steps=(*first.steps, step, *second.steps))
 

@@ -10,7 +10,7 @@ import anyio
 
 from guardrail.core.conversation import Subject
 from guardrail.core.policy import Policy
-from guardrail.core.verdict import Step, Verdict
+from guardrail.core.verdict import Step, Verdict, spent
 from guardrail.engine.hedge import graver
 from guardrail.errors import ClassifierError, ClassifierTimeout, MalformedVerdict
 from guardrail.ports import Classifier
@@ -50,6 +50,7 @@ class Fallback:
             self._primary.identity(policy),
             policy.reasoning_effort,
             error=failed.code,
+            usage=failed.usage,
             latency_ms=(time.perf_counter() - started) * 1e3,
         )
         try:
@@ -57,6 +58,7 @@ class Fallback:
         except ClassifierError as error:
             raise graver([error, failed]) from None  # of two alike the primary's
         if _condemns(failed) and not verdict.violation:
+            failed.usage = spent([failed.usage, verdict.usage])
             raise failed
         return replace(verdict, steps=(step, *verdict.steps))
 

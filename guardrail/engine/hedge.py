@@ -15,7 +15,7 @@ from typing import Final
 
 import anyio
 
-from guardrail.core.verdict import Verdict
+from guardrail.core.verdict import Verdict, spent
 from guardrail.errors import ClassifierError, FailureCode, MalformedVerdict
 
 __all__ = ["Hedge", "Outcome", "Pace", "graver", "race"]
@@ -130,8 +130,11 @@ def graver(errors: Sequence[ClassifierError]) -> ClassifierError:
     """Of several errors of one check, in order, the one that stands for them.
 
     ``auth``, because no fail mode may open it; else an answer that does say "violation"; else the last.
+    It tells what all of them cost.
     """
-    return max(enumerate(errors), key=lambda entry: (_gravity(entry[1]), entry[0]))[1]
+    gravest = max(enumerate(errors), key=lambda entry: (_gravity(entry[1]), entry[0]))[1]
+    gravest.usage = spent([error.usage for error in errors])
+    return gravest
 
 
 def _gravity(error: ClassifierError) -> int:

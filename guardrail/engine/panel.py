@@ -124,11 +124,11 @@ class Panel:
             # By id too: two policies may have one body and yet different labels.
             verdict, shared = await self._flights.run(f"{policy.id}:{key}", call)
         except ClassifierError as error:
-            code = error.code
+            code, usage = error.code, error.usage
             violation = isinstance(error, MalformedVerdict) and error.violation
             _log.warning("policy %s: check failed (%s): %s", policy.id, code.value, error)
         except Exception as error:
-            code, violation = FailureCode.INTERNAL, False
+            code, violation, usage = FailureCode.INTERNAL, False, None
             _log.error("policy %s: check failed: %s", policy.id, type(error).__name__)
         else:
             elapsed = (time.perf_counter() - started) * 1e3
@@ -139,7 +139,8 @@ class Panel:
                 await self._cache.put(key, verdict)
             return
         elapsed = (time.perf_counter() - started) * 1e3
-        found[index] = self._failure(policy, subject.stage, code, elapsed, violation=violation)
+        failure = self._failure(policy, subject.stage, code, elapsed, violation=violation)
+        found[index] = failure if usage is None else replace(failure, usage=usage)
 
 
 def _worth_keeping(verdict: Verdict) -> bool:

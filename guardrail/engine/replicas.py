@@ -91,7 +91,7 @@ class Replicas:
         second = self._choose(order, first)
         if second is None:
             raise self._given_up(order, failed)
-        step = _step(first, policy, started, failed.code)
+        step = _step(first, policy, started, failed)
         try:
             verdict = await second.classify(policy, subject)
         except ClassifierError as error:
@@ -153,6 +153,7 @@ class Replicas:
         return await warm(self._endpoints, policies, timeout_s)
 
 
-def _step(endpoint: Endpoint, policy: Policy, started: float, error: FailureCode | None = None) -> Step:
+def _step(endpoint: Endpoint, policy: Policy, started: float, error: ClassifierError | None = None) -> Step:
     elapsed = (time.perf_counter() - started) * 1e3
-    return Step(endpoint.name, policy.reasoning_effort, error=error, latency_ms=elapsed)
+    code, usage = (error.code, error.usage) if error is not None else (None, None)
+    return Step(endpoint.name, policy.reasoning_effort, None, code, usage, elapsed)

@@ -813,6 +813,26 @@ class TestReasoningInside:
 
 
 class TestCost:
+    async def test_answers_that_are_no_verdict_are_paid_for(self):
+        bad, fine = completion("perhaps"), verdict(1, "BAD")
+        for said, found in ((fine, Usage(1400, 18)), (bad, None)):
+            with FakeServer(Say(said)) as server:
+                server.script.append(Say(bad))
+                async with judge(server) as classifier:
+                    if found is not None:
+                        assert (await classifier.classify(POLICY, SUBJECT)).usage == found
+                        continue
+                    with pytest.raises(MalformedVerdict) as caught:
+                        await classifier.classify(POLICY, SUBJECT)
+            assert caught.value.usage == Usage(1400, 18)
+
+    async def test_a_call_without_an_answer_costs_nothing_that_is_known(self, short_pauses: None):
+        with FakeServer(Say(b"", 503)) as server:
+            async with judge(server) as classifier:
+                with pytest.raises(ClassifierUnavailable) as caught:
+                    await classifier.classify(POLICY, SUBJECT)
+        assert caught.value.usage is None
+
     async def cost(self, usage: dict[str, Any], **settings: Any) -> float | None:
         value = json.loads(FINE)
         value["usage"] = {"prompt_tokens": 1000, "completion_tokens": 100} | usage

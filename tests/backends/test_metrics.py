@@ -77,6 +77,12 @@ def test_a_failure_tells_its_class_and_what_was_done():
     }
 
 
+def test_a_failure_is_paid_for_as_far_as_anybody_knows():
+    found = seen(Failure(POLICY, FailureCode.MALFORMED, FailMode.OPEN, usage=Usage(100, 10, 80, 0.25)))
+    assert found["guardrail_judge_tokens_total", "prompt", "p"] == 100
+    assert found["guardrail_judge_cost_usd_total", "p"] == 0.25
+
+
 def test_what_nobody_knows_the_price_of_is_counted():
     assert (
         seen(Verdict(POLICY, "OK", False, judge="j"))[("guardrail_judge_calls_of_unknown_cost_total", "p")]

@@ -329,8 +329,10 @@ class TestMerged:
     @pytest.mark.parametrize("label", ["P0", "P1", "P2"])
     def test_a_failed_part_is_a_failed_check(self, label):
         error = ClassifierTimeout("late")
-        with pytest.raises(ClassifierTimeout):
-            merged([verdict(label), error])
+        error.usage = Usage(5, 1)
+        with pytest.raises(ClassifierTimeout) as caught:
+            merged([verdict(label, usage=Usage(10, 2)), verdict(label), error])
+        assert caught.value.usage == Usage(15, 3)
 
     def test_a_block_stands_against_a_failed_part(self):
         assert merged([ClassifierTimeout("late"), verdict("P3")]).label == "P3"

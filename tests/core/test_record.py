@@ -92,6 +92,7 @@ def test_a_judged_finding():
 
 def test_a_failed_check_is_unavailable_with_its_error_and_fail_mode():
     failure = Failure(VIOLENCE, FailureCode.TIMEOUT, FailMode.OPEN, judge="safeguard", latency_ms=5000.04)
+    paid = replace(failure, usage=Usage(900, 40, 812, 0.25))
     line = to_json(record(failure), "none")
     assert line["degraded"] is True
     assert line["findings"] == [
@@ -110,6 +111,8 @@ def test_a_failed_check_is_unavailable_with_its_error_and_fail_mode():
             "tokens": None,
         }
     ]
+    (found,) = to_json(record(paid), "none")["findings"]
+    assert found["tokens"] == {"prompt": 900, "completion": 40, "cached": 812, "cost_usd": 0.25}
 
 
 def test_a_cached_verdict_says_so_and_has_no_tokens():

@@ -8,7 +8,7 @@ import pytest
 
 from guardrail.core.policy import JUDGE_REFUSAL, Action, AnswerForm, Effort, LabelRule, Mode, Policy
 from guardrail.core.redaction import Span
-from guardrail.core.verdict import Step, Usage, Verdict
+from guardrail.core.verdict import Step, Usage, Verdict, spent, total
 from guardrail.errors import FailureCode
 
 WORDS = Policy(
@@ -47,3 +47,10 @@ class TestVerdict:
         assert all(getattr(whole, field.name) != getattr(blank, field.name) for field in fields(Verdict))
         after = replace(whole, policy=blank.policy, latency_ms=2.0)
         assert whole.after(2.0, blank.policy) == after
+
+
+def test_a_total_with_an_unknown_part_is_unknown_and_what_was_spent_is_what_is_known():
+    known = [Usage(10, 2, 5, 0.25), Usage(20, 3, None, 0.5)]
+    assert total(known) == spent([*known, None]) == Usage(30, 5, None, 0.75)
+    assert total([*known, None]) is None
+    assert spent([None]) is spent([]) is None

@@ -16,7 +16,7 @@ from guardrail.core.policy import JUDGE_REFUSAL, Action, Effort, LabelRule, Poli
 from guardrail.core.redaction import Span
 from guardrail.core.verdict import Usage, Verdict
 from guardrail.engine.cascade import Cascade, WithEffort
-from guardrail.errors import ClassifierError, ClassifierUnavailable, FailureCode
+from guardrail.errors import ClassifierError, ClassifierUnavailable, FailureCode, MalformedVerdict
 from guardrail.testing import ScriptedClassifier
 from tests.marked import marked
 
@@ -236,6 +236,18 @@ class TestEscalation:
         assert (verdict.label, [s.error for s in verdict.steps]) == ("FLG", [FailureCode.UNAVAILABLE])
         with pytest.raises(ClassifierError):
             await self.ask("SAFE", ClassifierUnavailable("503"))
+
+    async def test_what_both_cost_is_told_where_it_fails(self):
+        cut = MalformedVerdict("cut")
+        cut.usage = Usage(20, 4)
+        assert [step.usage for step in (await self.ask("FLG", cut)).steps] == [Usage(20, 4)]
+        cheap = Verdict(ESCALATING, "SAFE", False, usage=Usage(1, 1))
+        cascade = Cascade(
+            Found(), ScriptedClassifier([("", cheap)]), escalation=ScriptedClassifier([("", cut)])
+        )
+        with pytest.raises(MalformedVerdict) as caught:
+            await cascade.classify(ESCALATING, SUBJECT)
+        assert caught.value.usage == Usage(21, 5)
 
     async def test_a_slow_one_does_not_take_the_first_verdict_along(self):
         with anyio.fail_after(0.3):

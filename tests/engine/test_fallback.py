@@ -9,7 +9,7 @@ import pytest
 
 from guardrail.core.conversation import Segment, Subject, Turn
 from guardrail.core.policy import Action, LabelRule, Policy, Stage
-from guardrail.core.verdict import Verdict
+from guardrail.core.verdict import Usage, Verdict
 from guardrail.engine.fallback import Fallback
 from guardrail.errors import (
     ClassifierError,
@@ -104,3 +104,16 @@ async def test_a_cancelled_check_asks_nobody_else():
 
 async def test_it_is_known_by_its_primary():
     assert Fallback(says("OK"), says("BAD")).identity(POLICY) == "scripted"
+
+
+async def test_what_a_failed_judge_cost_is_told_with_the_verdict_or_the_error():
+    cut, half = MalformedVerdict("cut"), MalformedVerdict("label?", violation=True)
+    cut.usage, half.usage = Usage(20, 4), Usage(10, 2)
+    verdict = await ask(says(cut), says("OK"))
+    assert [step.usage for step in verdict.steps] == [Usage(20, 4)]
+    with pytest.raises(MalformedVerdict) as caught:
+        await ask(says(half), says(Verdict(POLICY, "OK", False, usage=Usage(5, 1))))
+    assert caught.value.usage == Usage(15, 3)
+    with pytest.raises(MalformedVerdict) as caught:
+        await ask(says(cut), says(half))
+    assert caught.value.usage == Usage(35, 7)

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from guardrail.core.policy import Action, LabelRule, Policy
-from guardrail.core.verdict import Verdict
+from guardrail.core.verdict import Usage, Verdict
 from guardrail.engine.hedge import Call, Hedge, Pace, graver, race
 from guardrail.errors import (
     ClassifierError,
@@ -151,3 +151,9 @@ def test_auth_stands_for_all_then_a_half_read_violation_then_the_last():
         ((garbage, down), down),
     ]:
         assert graver(errors) is chosen
+
+
+def test_the_graver_one_tells_what_all_of_them_cost():
+    late, half = ClassifierTimeout("late"), MalformedVerdict("label?", violation=True)
+    late.usage, half.usage = Usage(10, 1), Usage(20, 2)
+    assert graver([half, ClassifierUnavailable("gone"), late]).usage == Usage(30, 3)

@@ -328,6 +328,14 @@ class TestObservers:
         assert "secret text" not in caplog.text
 
 
+@pytest.mark.anyio
+async def test_a_failed_check_tells_what_it_cost():
+    cut = MalformedVerdict("cut")
+    cut.usage = Usage(7, 1)
+    decision = await engine_of(Raising({"p": cut}), policy()).check_input(HELLO)
+    assert [finding.usage for finding in decision.findings] == [Usage(7, 1)]
+
+
 class TestSharedCalls:
     """Identical checks in flight share one call; see also the twin of single_flight.py."""
 

@@ -16,7 +16,7 @@ from guardrail.backends.judge import JudgeClassifier, JudgeSettings
 from guardrail.core.conversation import Conversation, Segment, Subject, Turn
 from guardrail.core.decision import Failure
 from guardrail.core.policy import Action, Effort, LabelRule, Policy, Stage
-from guardrail.core.verdict import Step, Verdict
+from guardrail.core.verdict import Step, Usage, Verdict
 from guardrail.engine.breaker import Breaker, BreakerState
 from guardrail.engine.endpoint import Endpoint
 from guardrail.engine.hedge import Hedge
@@ -146,6 +146,20 @@ class TestChoice:
         script(first, "OK")
         assert (await replicas.classify(POLICY, SUBJECT)).steps == ()
         assert asked((first, second)) == [2, 3]
+
+    async def test_what_failed_calls_cost_is_told(self):
+        replicas, (first, second) = replicas_of("ab")
+        for endpoint, prompt in ((first, 10), (second, 20)):
+            busy = ClassifierRateLimited("429")
+            busy.usage = Usage(prompt)
+            script(endpoint, busy)
+        with pytest.raises(ClassifierRateLimited) as caught:
+            await replicas.classify(POLICY, SUBJECT)
+        assert caught.value.usage == Usage(30)
+        script(second, "OK")
+        first.classifier.rules[0][1].usage = Usage(10)  # type: ignore[attr-defined]
+        (step,) = (await replicas.classify(POLICY, SUBJECT)).steps
+        assert (step.error, step.usage) == (FailureCode.RATE_LIMITED, Usage(10))
 
     async def test_one_that_rests_is_passed_over(self):
         replicas, endpoints = replicas_of("abc")
