@@ -36,6 +36,7 @@ def server(app: ASGIApp, host: str, port: int, log_level: str = "info") -> uvico
         port=port,
         loop="auto",
         http="httptools",
+        ws="none",  # nobody here takes them; uvicorn would hold them open, and not end
         access_log=False,
         server_header=False,
         date_header=False,

@@ -29,6 +29,8 @@ from guardrail.wire.routes import RouteDialect
 
 __all__ = ["GuardrailMiddleware", "Route", "Settings", "dialect_of"]
 
+_END: Final = "/ \t\r\n\v\f\0"  # behind a path: Starlette's routes end before a line break, too
+_SLASHES: Final = re.compile("/{2,}")
 DIALECTS: Final[Mapping[str, Dialect]] = {
     "/chat/completions": ChatDialect(),
     "/completions": CompletionsDialect(),
@@ -106,12 +108,23 @@ class GuardrailMiddleware:
 
     def _guarding(self, scope: Scope) -> Dialect | Route | None:
         """A route of the app's own (for a WebSocket the route itself), else a dialect, else nothing."""
-        path = full_path(scope).rstrip("/")
-        kind: str = scope["method"] if scope["type"] == "http" else WEBSOCKET
-        own = self._routes.get((kind, path))
+        path = full_path(scope).rstrip(_END)
+        kind: str = scope["method"].upper() if scope["type"] == "http" else WEBSOCKET
+        own = self._own(kind, path) if self._routes else None
         if own is None and kind == "POST" and not self._exempt.fullmatch(path):
             return dialect_of(path)
         return own
+
+    def _own(self, kind: str, path: str) -> Dialect | Route | None:
+        """The route at this path, in each way in which an app may take it for that."""
+        path = _SLASHES.sub("/", path)
+        within: str = getattr(self.app, "root_path", "").rstrip(
+            "/"
+        )  # FastAPI's own: it serves with and without
+        for one in (path, path.removeprefix(within), within + path):
+            if route := self._routes.get((kind, one)):
+                return route
+        return None
 
     async def _chat(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         if not self.slots.take():

@@ -264,6 +264,19 @@ def test_an_answer_has_one_date_and_the_upstreams_stays(file: Path):
             assert blocked.headers.get_all("server") is None
 
 
+@pytest.mark.parametrize("upgrade", ["websocket", "h2c"])
+def test_an_upgrade_that_nobody_wants_is_answered_and_does_not_outlive_the_server(file: Path, upgrade: str):
+    with serving(file) as (process, connection):
+        headers = {"upgrade": upgrade, "connection": "Upgrade", "content-type": "application/json"}
+        connection.request("POST", "/v1/chat/completions", b'{"messages": []}', headers)
+        answer = connection.getresponse()
+        assert (answer.status, b"upgrade header" in answer.read()) == (400, True)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGTERM
+    assert "Traceback" not in errors
+
+
 def test_the_server_does_not_write_down_who_asked_for_what():
     config = server(app=_never, host="127.0.0.1", port=0).config
     assert config.access_log is False

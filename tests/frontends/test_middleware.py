@@ -15,6 +15,7 @@ from starlette.routing import Mount, Route
 
 from guardrail import GuardrailMiddleware
 from guardrail.frontends.asgi import ASGIApp, Message, Receive, Scope, Send
+from guardrail.frontends.middleware import Route as OwnRoute
 from guardrail.frontends.middleware import Settings, dialect_of
 from tests.frontends.test_exchange import (
     ANSWER,
@@ -118,6 +119,19 @@ class TestConcurrency:
             group.cancel_scope.cancel()
 
 
+class Rooted(Starlette):
+    """An app that knows where it is mounted, as ``FastAPI(root_path=...)`` does; its server does not."""
+
+    def __init__(self, root_path: str, *routes: Route) -> None:
+        super().__init__(routes=routes)
+        self.root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.root_path:
+            scope["root_path"] = self.root_path
+        await super().__call__(scope, receive, send)
+
+
 class TestPaths:
     @pytest.mark.parametrize(
         "path",
@@ -211,6 +225,68 @@ class TestPaths:
 
         await drive(behind, ask("forbidden"), path=path)
         assert app.scopes == []
+
+    @pytest.mark.parametrize(
+        ("path", "method"),
+        [
+            ("/v1/chat/completions\n", "POST"),
+            ("/v1/chat/completions/\n", "POST"),
+            ("/v1/chat/completions\0", "POST"),
+            ("/v1/chat/completions", "post"),  # Django writes it in capitals, the server need not
+            ("/chat\n", "POST"),
+            ("/chat//", "POST"),
+            ("//chat", "POST"),
+            ("/chat", "Post"),
+        ],
+    )
+    async def test_no_spelling_that_an_app_may_take_for_a_guarded_path_leads_past(
+        self, path: str, method: str
+    ):
+        app = App()
+        own = OwnRoute("/chat", input=("$.messages[0].content",), output=("$.reply",))
+        guarded = GuardrailMiddleware(app, engine(), Settings(routes=[own]))
+        sent = await drive(guarded, ask("forbidden"), path=path, method=method)
+        assert app.scopes == []
+        assert headers_of(sent)[b"x-guardrail-decision"] == b"block"
+
+    async def test_starlette_serves_a_path_that_ends_in_a_line_break(self):
+        """Which is why such a one is guarded."""
+        calls: list[str] = []
+
+        async def route(request: Request) -> JSONResponse:
+            calls.append(request.url.path)
+            return JSONResponse({})
+
+        path = "/v1/chat/completions"
+        inner = Starlette(routes=[Route(path, route, methods=["POST"])])
+        await drive(inner, ask("forbidden"), path=path + "\n")
+        assert len(calls) == 1
+        sent = await drive(GuardrailMiddleware(inner, engine()), ask("forbidden"), path=path + "\n")
+        assert (len(calls), headers_of(sent)[b"x-guardrail-decision"]) == (1, b"block")
+
+    @pytest.mark.parametrize(
+        ("root", "written"),
+        [
+            ("", "/chat"),
+            ("/api", "/chat"),
+            ("/api", "/api/chat"),
+            ("/api/", "/chat"),
+            ("/api/", "/api/chat"),
+        ],
+    )
+    @pytest.mark.parametrize("path", ["/chat", "/api/chat", "/api//chat"])
+    async def test_a_route_is_guarded_wherever_fastapi_serves_it(self, root: str, path: str, written: str):
+        calls: list[str] = []
+
+        async def chat(request: Request) -> JSONResponse:
+            calls.append(request.url.path)
+            return JSONResponse({"reply": "fine"})
+
+        app = Rooted(root, Route("/chat", chat, methods=["POST"]))
+        own = OwnRoute(written, input=("$.messages[0].content",), output=("$.reply",))
+        guarded = GuardrailMiddleware(app, engine(), Settings(routes=[own]))
+        await drive(guarded, ask("forbidden"), path=path)
+        assert calls == []
 
     def test_the_dialect_is_found_by_the_end_of_the_path(self):
         dialect = dialect_of("/v1/chat/completions/")
