@@ -25,6 +25,7 @@ from guardrail.frontends.asgi import (
     compressed,
     full_path,
     header,
+    other_charset,
     send_reply,
 )
 from guardrail.frontends.client import Client
@@ -278,6 +279,8 @@ class Exchange:
         headers = start["headers"]
         if compressed(headers):
             raise UnreadableResponse("the upstream compressed its answer although it was not asked to")
+        if other_charset(headers):  # its bytes are judged as UTF-8
+            raise UnreadableResponse("the upstream's answer is in another charset than UTF-8")
         known = (self._engine, chat, self._dialect, request, decision, self._refusing)
         if form == "stream":
             if self._checks is None:

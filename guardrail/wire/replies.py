@@ -60,6 +60,7 @@ EVENT_STREAM: Final[Header] = (b"content-type", b"text/event-stream; charset=utf
 PLAIN_TEXT: Final[Header] = (b"content-type", b"text/plain; charset=utf-8")
 
 RETRY_AFTER_S: Final = 5
+_LONGEST: Final = 4000  # characters of a header; servers and clients take 8 KB for all of them
 
 _UNPRINTABLE: Final = re.compile(r"[^ -~]")  # a path holds the client's own keys, line ends included
 
@@ -160,7 +161,9 @@ def decision_headers(*decisions: Decision) -> list[Header]:
     ):
         if values:
             listed = ", ".join(dict.fromkeys(values))
-            headers.append((name, _UNPRINTABLE.sub("?", listed[:4000]).encode()))
+            if len(listed) > _LONGEST:
+                listed = listed[: _LONGEST - 3] + "..."
+            headers.append((name, _UNPRINTABLE.sub("?", listed).encode()))
     return headers
 
 

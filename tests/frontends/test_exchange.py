@@ -852,6 +852,13 @@ class TestUpstreamTrouble:
         assert sent[0]["status"] == 502
         assert error_of(sent)["code"] == "upstream_unreadable"
 
+    @pytest.mark.parametrize("kind", [b"application/json", b"text/event-stream"])
+    @pytest.mark.parametrize("charset", [b"utf-16", b"UTF-7"])
+    async def test_an_answer_in_another_charset_is_refused(self, kind: bytes, charset: bytes):
+        app = App([start(200, [(b"content-type", kind + b"; charset=" + charset)]), body(ANSWER)])
+        sent = await drive(GuardrailMiddleware(app, engine()), ask("Hello"))
+        assert (sent[0]["status"], error_of(sent)["code"]) == (502, "upstream_unreadable")
+
     @pytest.mark.parametrize(
         "answer", [[], [start()], [start(), body(ANSWER[:9], more=True)], [start(500)]]
     )

@@ -223,6 +223,7 @@ class TestDecisionHeaders:
         paths = tuple(f"$.messages[{index}].é" for index in range(10_000))
         value = dict(decision_headers(decided(unjudged=paths)))[b"x-guardrail-unjudged"]
         assert len(value) == 4000
+        assert value.endswith(b"...")
         assert value.startswith(b"$.messages[0].?, $.messages[1].?, ")
 
 
