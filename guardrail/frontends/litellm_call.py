@@ -45,6 +45,32 @@ _OWN: Final = frozenset(
         "secret_fields",
     ]
 )
+# Fields out of which LiteLLM makes another request than the one that is judged here: it takes other texts
+# from them (a body over this one, a stored prompt, a provider's template), or routers of the caller's.
+_REPLACING: Final = (
+    "_async_prompt_merged_params",
+    "assistant_continue_message",
+    "bos_token",
+    "custom_prompt_dict",
+    "eos_token",
+    "extra_body",
+    "final_prompt_value",
+    "hf_model_name",
+    "initial_prompt_value",
+    "litellm_system_prompt",
+    "model_list",
+    "prompt_id",
+    "prompt_variables",
+    "roles",
+    "user_config",
+    "user_continue_message",
+)
+_FALLBACKS: Final = ("fallbacks", "context_window_fallbacks", "content_policy_fallbacks")
+# Where an API or a provider has its prompt. On a route that does not know the field, LiteLLM may still put
+# it over the prompt that was judged, in a provider's own request.
+_PROMPTS: Final = frozenset(
+    ["contents", "input", "inputs", "instances", "instructions", "messages", "prompt", "system"]
+)
 
 
 class Stopped(Exception):
@@ -97,8 +123,12 @@ class GuardedCall:
             for name, value in (asked.get("headers") or {}).items()
         ]
         self._refusing = guard.settings.refusals.for_request(route, headers)
+        _refuse_replacing(data)
         self._raw = _body(data)
         self._request = dialect.read_request(self._raw)
+        for name in _PROMPTS:
+            if f"$.{name}" in self._request.conversation.unreadable:
+                raise _replacing(name)
         self._chat = self._engine.chat(self._request.conversation)
 
     async def before(self, data: dict[str, Any]) -> None:
@@ -157,6 +187,45 @@ class GuardedCall:
     def _stop(self, decision: Decision) -> None:
         if decision.action is Action.BLOCK:
             raise Stopped(decision, self._refusing.of(decision).message)
+
+
+def _refuse_replacing(data: Mapping[str, Any]) -> None:
+    """Raises ``UnreadableRequest`` where LiteLLM would ask with other texts than those that are judged."""
+    for name in _REPLACING:
+        if data.get(name):
+            raise _replacing(name)
+    override = data.get("router_settings_override")
+    for settings in (data, override if isinstance(override, Mapping) else {}):
+        for name in _FALLBACKS:
+            if not _only_models(settings.get(name)):
+                raise _replacing(name)
+
+
+def _replacing(name: str) -> UnreadableRequest:
+    reason = f"{name} is not taken: by it LiteLLM may ask with another prompt than the one that is judged"
+    return UnreadableRequest(reason, param=name)
+
+
+def _only_models(fallbacks: Any) -> bool:
+    """Whether fallbacks name models, for all or for each group, and else set numbers and switches alone."""
+    if not fallbacks:
+        return True
+    if not isinstance(fallbacks, list):
+        return False
+    own = [entry for entry in fallbacks if isinstance(entry, dict)]
+    if own == fallbacks and all(isinstance(value, list) for entry in own for value in entry.values()):
+        groups = [group for entry in own for group in entry.items()]
+        return all(name not in _PROMPTS and all(map(_is_model, models)) for name, models in groups)
+    return all(map(_is_model, fallbacks))
+
+
+def _is_model(target: Any) -> bool:
+    if not isinstance(target, dict):
+        return isinstance(target, str)
+    return all(
+        isinstance(value, str if name == "model" else (int, float, type(None)))
+        for name, value in target.items()
+    )
 
 
 def _body(data: Mapping[str, Any]) -> bytes:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Final
 
 import anyio
@@ -150,6 +151,10 @@ class WebSocketChat:
         decision_id = new_decision_id()
         try:
             conversation = self._read(raw) if said is not None else Conversation((), ("$",))
+            if (
+                said is not None and message.get("bytes") is not None
+            ):  # the app may take them for the message
+                conversation = replace(conversation, unreadable=(*conversation.unreadable, "$"))
         except UnreadableRequest as error:
             await self._reply(self._text.fail("invalid_request_error", str(error), id=decision_id).decode())
             return None

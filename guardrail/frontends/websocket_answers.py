@@ -163,13 +163,16 @@ class Answers:
         )
 
     def _read(self, message: Message) -> StreamEvent:
-        """Raises ``UnreadableRequest``; a binary message is one that nobody can read."""
+        """Raises ``UnreadableRequest``. Bytes nobody can read, and a server may prefer them to a text."""
         said = message.get("text")
         raw = b"" if said is None else said.encode()
         event = Event(raw, raw)
-        if said is None and self._text.output is not None:
+        if self._text.output is None:
+            return deltas_of(self._text, event)
+        if said is None:
             return StreamEvent(event, (), (), ("$",), (0,))
-        return deltas_of(self._text, event)
+        read = deltas_of(self._text, event)
+        return read if message.get("bytes") is None else read._replace(unreadable=(*read.unreadable, "$"))
 
     async def _flush(self) -> None:
         """Send whatever may leave, and the refusal of an answer that was halted."""

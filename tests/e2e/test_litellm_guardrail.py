@@ -208,6 +208,40 @@ class TestChatPrompts:
         assert house.forwarded == []
 
 
+class TestOtherPrompts:
+    """Fields out of which LiteLLM takes another prompt than the one that was judged."""
+
+    @pytest.mark.parametrize(
+        ("path", "fields"),
+        [
+            ("/v1/chat/completions", {"extra_body": {"messages": asked("a blockword")}}),
+            ("/v1/chat/completions", {"fallbacks": [{"model": "chat", "messages": asked("a blockword")}]}),
+            ("/v1/chat/completions", {"initial_prompt_value": "a blockword", "roles": {"user": {}}}),
+            ("/v1/chat/completions", {"litellm_system_prompt": "a blockword"}),
+            ("/v1/completions", {"extra_body": {"prompt": "a blockword"}}),
+            ("/v1/messages", {"extra_body": {"messages": asked("a blockword")}, "max_tokens": 5}),
+            ("/v1/responses", {"extra_body": {"input": "a blockword"}}),
+            ("/v1/embeddings", {"extra_body": {"input": "a blockword"}}),
+        ],
+    )
+    def test_one_is_refused_before_the_model_is_asked(self, house: House, path: str, fields: dict[str, Any]):
+        own = {"/v1/completions": "prompt", "/v1/responses": "input", "/v1/embeddings": "input"}
+        prompt = {own[path]: "Hello."} if path in own else {"messages": PROMPT}
+        body = {"model": "chat", "guardrails": ["plain"], **prompt, **fields}
+        headers = {"authorization": f"Bearer {KEY}"}
+        answer = httpx.post(house.root + path, json=body, headers=headers, timeout=30)
+        assert answer.status_code == 400, answer.text
+        assert "is not taken" in answer.text
+        assert house.forwarded == []
+
+    def test_fallbacks_that_name_models_are_litellms(self, house: House, client: openai.OpenAI):
+        house.upstream.script.append(Say(b'{"error": {"message": "down"}}', status=500))
+        extra = {"guardrails": ["plain"], "fallbacks": ["claude", {"model": "chat", "temperature": 0}]}
+        with pytest.raises(openai.APIError):
+            client.chat.completions.create(model="chat", messages=PROMPT, extra_body=extra)
+        assert [body["model"] for body in house.forwarded][:2] == ["fake-model", "claude-fake"]
+
+
 class TestChatAnswers:
     @BOTH
     def test_a_redacted_one(self, house: House, client: openai.OpenAI, fields: dict[str, Any]):

@@ -212,6 +212,25 @@ class TestMessages:
             assert await peer.hear() == {"reply": REFUSAL}
         assert blocked.heard == []
 
+    @pytest.mark.parametrize("data", [b"forbidden", b""])
+    async def test_bytes_beside_a_text_are_binary_and_the_text_is_judged_too(self, data: bytes):
+        """An app may take either for the message."""
+        calm: Message = {"type": "websocket.receive", "text": '{"message": "Hello"}', "bytes": data}
+        flagged, blocked, sink = Chat(), Chat(), MemorySink()
+        async with connected(flagged, guard=engine(sink)) as peer:
+            await peer.put({**calm, "text": '{"message": "forbidden"}'})
+            assert await peer.hear() == {"reply": REFUSAL}
+            await peer.put(calm)
+            await until(lambda: bool(flagged.heard))
+        assert flagged.heard == [calm["text"]]
+        assert [r.decision.unjudged for r in sink.records] == [("$",), ("$",)]
+        async with connected(blocked, guard=engine(strict=True)) as peer:
+            await peer.put(calm)
+            assert await peer.hear() == {"reply": REFUSAL}
+            await peer.put({**calm, "bytes": None})
+            await until(lambda: bool(blocked.heard))
+        assert blocked.heard == [calm["text"]]
+
     async def test_plain_text(self):
         app = Chat()
         async with connected(app, Route("/ws", input="text", output="text", websocket=True)) as peer:

@@ -117,10 +117,56 @@ class TestWholeAnswers:
             await peer.say(GO)
             assert await peer.hear() == {"reply": REFUSAL}
 
+    @pytest.mark.parametrize("data", [b"forbidden", b""])
+    @pytest.mark.parametrize("route", [CHAT, Route("/ws", "text", "text", websocket=True)])
+    async def test_bytes_beside_a_text_are_binary_and_the_text_is_judged_too(
+        self, route: Route, data: bytes
+    ):
+        """A server sends the bytes of such a message, or both."""
+        said: Message = {"type": "websocket.send", "text": '{"reply": "Hello"}', "bytes": data}
+
+        async def answer(text: str, send: Send) -> None:
+            await send(said)
+            await send({**said, "text": '{"reply": "forbidden"}'})
+
+        sink = MemorySink()
+        async with connected(Chat(answer), route, guard=engine(sink)) as peer:
+            await peer.say(GO)
+            assert await peer.got() == said
+            assert REFUSAL in (await peer.got())["text"]
+        assert sink.records[1].decision.unjudged == ("$",)
+        assert sink.records[2].decision.action is Action.BLOCK
+        async with connected(Chat(answer), route, guard=engine(strict=True)) as peer:
+            await peer.say(GO)
+            assert [set(await peer.got()) for _ in range(2)] == [{"type", "text"}] * 2
+
+    async def test_of_a_text_beside_bytes_that_are_none_nothing_is_unjudged(self):
+        said: Message = {"type": "websocket.send", "text": '{"reply": "Hello"}', "bytes": None}
+
+        async def answer(text: str, send: Send) -> None:
+            await send(said)
+
+        sink = MemorySink()
+        async with connected(Chat(answer), guard=engine(sink, strict=True)) as peer:
+            await peer.say(GO)
+            assert await peer.got() == said
+        assert sink.records[1].decision.unjudged == ()
+
     async def test_an_app_whose_answers_are_not_judged(self):
         async with connected(says("forbidden"), Route("/ws", "$.message", websocket=True)) as peer:
             await peer.say(GO)
             assert (await peer.got())["text"] == "forbidden"
+
+    async def test_neither_are_its_bytes(self):
+        said: Message = {"type": "websocket.send", "text": "forbidden", "bytes": b"forbidden"}
+
+        async def answer(text: str, send: Send) -> None:
+            await send(said)
+
+        route = Route("/ws", "$.message", websocket=True)
+        async with connected(Chat(answer), route, guard=engine(strict=True)) as peer:
+            await peer.say(GO)
+            assert await peer.got() == said
 
 
 class TestTokens:
