@@ -123,7 +123,8 @@ class UnaryResponder:
             message = "the answer could not be checked, and unchecked answers are not let through"
             return self._dialect.error(UNAVAILABLE, "guardrail_unavailable", message)
         blocking = next((d for d in decisions if d.action is Action.BLOCK), None)
-        if blocking is not None and self._refusing.stages[Stage.OUTPUT].style == "error":
+        in_words = self._request.choices and self._refusing.stages[Stage.OUTPUT].style == "completion"
+        if blocking is not None and not in_words:
             return self._dialect.refuse(self._request, blocking, self._refusing.of(blocking))
         return None
 

@@ -1,11 +1,14 @@
-"""The ``embeddings`` dialect: texts in, vectors out. Only what goes in is judged.
+"""The ``embeddings`` dialect: texts in, vectors out. The texts are judged; the answer has to be vectors.
 
 Shapes: platform.openai.com/docs/api-reference/embeddings, and what servers add to it: a chat instead of an
-input (vLLM), objects with texts and images as inputs (Jina, OpenRouter), the name of a task (Jina, NVIDIA).
+input and vectors as a file (vLLM), objects with texts and images as inputs (Jina, OpenRouter), the name of
+a task (Jina, NVIDIA), a bare list of vectors (llama.cpp at ``/embeddings``), several vectors for one input
+(Jina). Whatever else may hold text in an answer is passed through and named.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -13,7 +16,7 @@ from guardrail.core.conversation import Address, Conversation, Segment, Turn, js
 from guardrail.core.decision import Decision
 from guardrail.errors import UnreadableRequest, UnreadableResponse
 from guardrail.wire import json_edit
-from guardrail.wire.chat_messages import read_content, read_messages, read_name, strangers
+from guardrail.wire.chat_messages import as_list, read_content, read_messages, read_name, strangers
 from guardrail.wire.dialect import Choice, EventStream, GuardedRequest
 from guardrail.wire.openai_body import read_model, read_object, take_policies, unknown_texts
 from guardrail.wire.replies import Refusal, Reply, openai_error, refusal_error
@@ -35,6 +38,16 @@ _KNOWN_FIELDS: Final = frozenset(
     ]
 )
 _ITEM_SHAPE: Final[Mapping[str, Any]] = dict.fromkeys(["text", "content"])
+# What vLLM answers with a file of numbers.
+_FILES: Final = ("bytes", "bytes_only")
+_ANSWER_SHAPE: Final[Mapping[str, Any]] = {
+    **dict.fromkeys(["id", "object", "created", "model", "data", "usage", "provider", "service_tier"]),
+    "meta": dict.fromkeys(["api_version", "billed_units", "tokens"]),
+}
+_VECTORS: Final = ("embedding", "embeddings")
+_ENTRY_SHAPE: Final[Mapping[str, Any]] = dict.fromkeys([*_VECTORS, "index", "object", "encoding_format"])
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+_NUMBERS: Final = frozenset({int, float, type(None)})
 
 
 class EmbeddingsDialect:
@@ -54,6 +67,7 @@ class EmbeddingsDialect:
             choices=0,
             include_usage=False,
             added_policies=added,
+            files=body.get("encoding_format") in _FILES,
         )
 
     def edit(self, raw: bytes, texts: Mapping[Address, str]) -> bytes:
@@ -65,11 +79,23 @@ class EmbeddingsDialect:
         return json_edit.edit(raw, {("messages", turn): json_edit.REMOVE for turn in turns})
 
     def read_response(self, raw: bytes) -> list[Choice]:
-        """No choices, whatever it is: vectors are no text."""
-        return []
+        """No choices: vectors are no text. One without a text names what else may hold any.
+
+        Raises ``UnreadableResponse`` for what holds no vectors.
+        """
+        try:
+            unreadable = _beside_vectors(json_edit.loads_strict(raw))
+        except (AttributeError, KeyError, TypeError, UnreadableRequest):
+            raise UnreadableResponse("the upstream's answer holds no vectors") from None
+        return [Choice(0, Turn("assistant", ()), tuple(unreadable))] if unreadable else []
 
     def refuse_choices(self, raw: bytes, refused: Mapping[int, Refusal], *, structured: bool) -> bytes:
-        """The body as it is: there are no choices in it."""
+        """The body as it is, where none is refused.
+
+        Raises ``UnreadableResponse`` otherwise: no words can stand in the place of a vector.
+        """
+        if refused:
+            raise UnreadableResponse("the upstream's answer holds more than vectors")
         return raw
 
     def refuse(self, request: GuardedRequest, decision: Decision, refusal: Refusal) -> Reply:
@@ -133,3 +159,41 @@ def _read_item(item: dict[str, Any], at: Address, unreadable: list[str]) -> Iter
         unreadable.append(json_path((*at, "text")))
     yield from read_content(item.get("content"), (*at, "content"), unreadable)
     unreadable.extend(strangers(item, _ITEM_SHAPE, at))
+
+
+def _beside_vectors(body: Any) -> list[str]:
+    """The paths of what may be text in an answer.
+
+    Raises ``AttributeError``, ``KeyError`` and ``TypeError`` for what is no list of vectors,
+    ``UnreadableRequest`` as ``strangers``.
+    """
+    at: Address = ()
+    unreadable: list[str] = []
+    entries = body
+    if isinstance(body, dict):
+        entries, at = body["data"], ("data",)
+        unreadable += strangers(body, _ANSWER_SHAPE, ())
+    for index, entry in enumerate(as_list(entries)):
+        here = (*at, index)
+        vectors = {key: entry[key] for key in _VECTORS if entry.get(key) is not None}
+        if not vectors:
+            raise KeyError("embedding")
+        for key, vector in vectors.items():
+            if isinstance(vector, dict):  # such as a sparse one
+                unreadable.append(json_path((*here, key)))
+            elif not (_is_base64(vector) or _is_numbers(vector)):
+                raise TypeError("not a vector")
+        unreadable += strangers(entry, _ENTRY_SHAPE, here)
+    return unreadable
+
+
+def _is_base64(value: Any) -> bool:
+    return isinstance(value, str) and len(value) % 4 == 0 and _BASE64.fullmatch(value) is not None
+
+
+def _is_numbers(value: Any) -> bool:
+    """Whether this is a list of numbers, or of such lists."""
+    if not isinstance(value, list):
+        return False
+    types = set(map(type, value))
+    return types <= _NUMBERS or (types == {list} and all(map(_is_numbers, value)))

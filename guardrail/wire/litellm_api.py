@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import orjson
@@ -99,6 +99,7 @@ def read(raw: bytes) -> Asked:
     places = tuple(_places(rows))
     if stage is Stage.INPUT and rows and [json_edit.value_at(rows, place[1:]) for place in places] == texts:
         conversation = _with_roles(rows, places)
+        conversation = _with_calls(conversation, request.tool_calls or [], unread)
     else:
         places = ()
         conversation = _without_roles(stage, texts, request.tool_calls or [], rows, unread)
@@ -140,6 +141,20 @@ def _with_roles(rows: list[_Row], places: Sequence[Address]) -> Conversation:
     return Conversation(read.turns, unreadable, (Turn("user", rest),) if rest else ())
 
 
+def _with_calls(conversation: Conversation, calls: Sequence[Any], unread: list[str]) -> Conversation:
+    """With the tool calls beside the messages, of which LiteLLM takes them: what these do not hold."""
+    known = {
+        (segment.kind, segment.text)
+        for turn in (*conversation.turns, *conversation.asides)
+        for segment in turn.segments
+    }
+    found = read_structured("tool_calls", list(calls), ("tool_calls",), unread)
+    others = tuple(segment for segment in found if (segment.kind, segment.text) not in known)
+    if not others:
+        return conversation
+    return replace(conversation, asides=(*conversation.asides, Turn("assistant", others)))
+
+
 def _without_roles(
     stage: Stage, texts: Sequence[str], calls: Sequence[Any], rows: Sequence[_Row], unread: list[str]
 ) -> Conversation:
@@ -170,7 +185,7 @@ def let_through(asked: Asked, changed: Mapping[Address, str], held: Sequence[int
         texts[index] = changed.get(place, texts[index])
     if set(changed) <= set(places):
         return _body("GUARDRAIL_INTERVENED", texts=texts, held=held)
-    if not asked.places:
+    if not asked.places or any(address[0] == "tool_calls" for address in changed):
         return None
     rows = copy.deepcopy(asked.rows)
     for address, text in changed.items():

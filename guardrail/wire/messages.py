@@ -171,7 +171,7 @@ class CountTokensDialect(MessagesDialect):
         except UnreadableRequest:
             body = None
         reading = Reading([])
-        texts = [*read_leaves(body, (), reading, Kind.TEXT)] if isinstance(body, dict) else []
+        texts = [*read_leaves(body, (), reading, Kind.FIELD)] if isinstance(body, dict) else []
         if type(get(body, "input_tokens")) is not int or texts or reading.unreadable:
             raise UnreadableResponse("the upstream's answer is no count of tokens")
         return []

@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from guardrail.core.conversation import Address, Kind, Segment, json_path
 from guardrail.errors import UnreadableRequest
-from guardrail.wire.chat_messages import get, param_of, read_name, strangers
+from guardrail.wire.chat_messages import PLAIN_NAME, get, param_of, read_name, strangers
 
 __all__ = [
     "TOOL_USES",
@@ -92,7 +94,21 @@ _NAMES: Final = frozenset(
     ]
 )
 _SEALED: Final = frozenset({"encrypted_content", "encrypted_stdout"})
-_SILENT: Final = frozenset({"signature", "encrypted_index"})
+# What counts in the results of Anthropic's tools; any other number is read.
+_COUNTS: Final = frozenset(
+    [
+        "return_code",
+        "num_lines",
+        "start_line",
+        "total_lines",
+        "old_start",
+        "old_lines",
+        "new_start",
+        "new_lines",
+        "size_bytes",
+    ]
+)
+_INDEX: Final = "encrypted_index"  # where a citation comes from; in one alone it is silent
 
 
 class Reading(NamedTuple):
@@ -159,8 +175,9 @@ def read_block(block: Any, at: Address, reading: Reading) -> Iterator[Segment]:
     elif kind in TOOL_USES:
         yield from _tool_use(block, at, reading)
     elif kind in _RESULTS:
+        _name_keys(block, at, reading)
         for key, inner in block.items():
-            if key != "cache_control":
+            if key != "cache_control" and not (key == "signature" and kind == "compaction"):
                 yield from read_leaves(inner, (*at, key), reading, Kind.TEXT)
     elif kind == "redacted_thinking" and reading.answer:
         reading.unreadable.extend(strangers(block, _REDACTED_THINKING, at))
@@ -199,11 +216,16 @@ def _document(block: dict[str, Any], at: Address, reading: Reading) -> Iterator[
 
 
 def read_leaves(value: Any, at: Address, reading: Reading, kind: Kind) -> Iterator[Segment]:
-    """Every string in a value, and the blocks in it as such; what is sealed is named."""
+    """Every string in a value, and the blocks in it as such; what is sealed, and odd keys, are named.
+
+    Numbers too in the results of a request, for a card number without quotes is one; an edit puts a string
+    in its place.
+    """
     if isinstance(value, dict):
         if kind_of(value) in _BLOCKS:
             yield from read_block(value, at, Reading(reading.unreadable, {}, reading.answer))
             return
+        _name_keys(value, at, reading)
         for key, inner in value.items():
             yield from read_leaves(inner, (*at, key), reading, kind)
     elif isinstance(value, list):
@@ -215,5 +237,13 @@ def read_leaves(value: Any, at: Address, reading: Reading, kind: Kind) -> Iterat
             reading.unreadable.append(json_path(at))
         elif key in _NAMES:
             yield from read_name({key: value}, (str(key),), at[:-1], reading.unreadable)
-        elif key not in _SILENT and key not in _SEALED:
+        elif key not in _SEALED and not (key == _INDEX and kind is Kind.FIELD):
             yield Segment(value, at, kind)
+    elif type(value) in (int, float) and kind is Kind.TEXT and not (reading.answer or at[-1] in _COUNTS):
+        yield Segment(orjson.dumps(value).decode(), at, kind)
+
+
+def _name_keys(value: dict[str, Any], at: Address, reading: Reading) -> None:
+    """Name an object with a key that is more than a name: it may be text, and no edit reaches it."""
+    if not all(map(PLAIN_NAME.fullmatch, value)):
+        reading.unreadable.append(json_path(at))

@@ -55,7 +55,6 @@ _FIELDS: Final[Mapping[str, Shape]] = {
             "max_tool_calls",
             "moderation",
             "parallel_tool_calls",
-            "tool_choice",
             "top_logprobs",
             "truncation",
         ]
@@ -63,13 +62,15 @@ _FIELDS: Final[Mapping[str, Shape]] = {
     "reasoning": dict.fromkeys(["context", "effort", "generate_summary", "mode", "summary"]),
     "text": {
         "format": {
-            **dict.fromkeys(["type", "name", "strict"]),
+            **dict.fromkeys(["type", "strict"]),
+            "name": Mark.NAME,
             "schema": Mark.OPAQUE,
             "description": Mark.OPAQUE,
         },
         "verbosity": None,
     },
     "tools": Mark.OPAQUE,
+    "tool_choice": Mark.DEFINITIONS,
     "previous_response_id": Mark.OPAQUE,
     "conversation": Mark.OPAQUE,
 }
@@ -111,7 +112,8 @@ class ResponsesDialect:
             body = orjson.loads(raw)
             for address in parts:
                 part = json_edit.value_at(body, address[:-1])
-                changes |= respelled(part, address[:-1], agreed(part["text"], texts[address]))
+                if isinstance(part["text"], str):  # and not a number in any JSON
+                    changes |= respelled(part, address[:-1], agreed(part["text"], texts[address]))
         return json_edit.edit(raw, without_removed(changes))
 
     def drop(self, raw: bytes, turns: Sequence[int]) -> bytes:
@@ -166,8 +168,11 @@ def _conversation(body: dict[str, Any]) -> Conversation:
         for name, value in variables.items() if isinstance(variables, dict) else ():
             reading.read(value, Mark.PART, ("prompt", "variables", name))
         asides = (Turn("prompt", tuple(reading.segments)),)
-    reading.read(body, _FIELDS, ())
-    return Conversation(turns, tuple(reading.unreadable), asides)
+    fields = Reading()
+    fields.read(body, _FIELDS, ())
+    if fields.segments:
+        asides += (Turn("names", tuple(fields.segments)),)
+    return Conversation(turns, (*reading.unreadable, *fields.unreadable), asides)
 
 
 def _said(body: dict[str, Any], unreadable: list[str]) -> list[Said]:

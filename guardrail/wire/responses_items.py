@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+import orjson
+
 from guardrail.core.conversation import Address, Kind, Segment, Turn, json_path
 from guardrail.errors import UnreadableRequest
 from guardrail.wire.chat_messages import PLAIN_NAME, param_of
@@ -133,12 +135,15 @@ class Reading:
             self.segments.append(Segment(value, at, Kind.FIELD))
 
     def _leaves(self, value: Any, at: Address, *, names: bool) -> None:
-        """Every string in any JSON; ``names``: those too that are no more than names."""
+        """Every string in any JSON; ``names``: those too that are no more than names, and numbers."""
         if isinstance(value, str):
             if names:
                 self.segments.append(Segment(value, at, Kind.FIELD))
             else:
                 self._name(value, at)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            if names:  # an edit puts a string in its place
+                self.segments.append(Segment(orjson.dumps(value).decode(), at, Kind.FIELD))
         elif isinstance(value, list):
             for index, inner in enumerate(value):
                 self._leaves(inner, (*at, index), names=names)

@@ -10,8 +10,8 @@ Shapes: ``openai.types.responses`` of OpenAI's Python SDK (2.54). Where a shape 
 * ``SEALED``: what only the server that wrote it can read. In a request the model reads it and nobody here
   can, so it is named as unreadable; in an answer no reader can, so nothing is said of it;
 * ``OPAQUE``: images, files and references: unreadable everywhere;
-* ``LEAVES``: any JSON, each string in it a text; ``DEFINITIONS``: the same, but plain names are silent, as
-  tools consist of them;
+* ``LEAVES``: any JSON, each string and number in it a text, for a card number without quotes is one;
+  ``DEFINITIONS``: the same, but plain names are silent, as tools consist of them;
 * ``CONTENT``: a text or a list of parts; ``PART``: one part.
 
 The calls that the client carries out (``CALLS``) are acted upon: their texts are tool arguments, and in a
@@ -84,7 +84,7 @@ PARTS: Final[Mapping[str, Mapping[str, Shape]]] = {
 """By their ``type``; a part of any other one (images, files, audio) is unreadable."""
 
 ITEMS: Final[Mapping[str, Mapping[str, Shape]]] = {
-    "message": {**_SILENT, "role": None, "content": Mark.CONTENT},
+    "message": {**_SILENT, "role": Mark.NAME, "content": Mark.CONTENT},
     "reasoning": {
         **_SILENT,
         "summary": Each(Mark.PART),
@@ -189,7 +189,7 @@ ITEMS: Final[Mapping[str, Mapping[str, Shape]]] = {
     },
     "tool_search_call": {**_CALL, "execution": None, "arguments": Mark.LEAVES},
     "tool_search_output": {**_CALL, "execution": None, "tools": Mark.DEFINITIONS},
-    "additional_tools": {**_SILENT, "role": None, "tools": Mark.DEFINITIONS},
+    "additional_tools": {**_SILENT, "role": Mark.NAME, "tools": Mark.DEFINITIONS},
     "program": {**_CALL, "code": Kind.FIELD, "fingerprint": None},
     "program_output": {**_CALL, "result": Kind.FIELD},
     "compaction": {**_SILENT, "encrypted_content": Mark.SEALED},

@@ -188,3 +188,14 @@ def test_a_blocked_input_stays_blocked_with_a_history(proxies: Proxies) -> None:
     assert len(proxy.judge.judged) == 1
     with proxy.openai(max_retries=0) as sdk:
         assert len(create(sdk, ["a cat"]).parse().data) == 1
+
+
+@pytest.mark.parametrize(("rule", "status"), [("flag", 200), ("block", 400)])
+def test_other_text_in_an_answer_is_named_or_blocks(proxies: Proxies, rule: str, status: int) -> None:
+    proxy = proxies(unreadable=rule)
+    proxy.upstream.script.append(Say(vectors()[:-1] + b', "answer": "a blockword"}'))
+    answer = proxy.http.post(PATH, json={"model": "m", "input": "a cat"})
+    assert (answer.status_code, answer.headers["x-guardrail-decision"]) == (status, rule)
+    assert answer.headers["x-guardrail-unjudged"] == "$.answer"
+    if rule == "block":
+        assert answer.json()["error"]["code"] == "content_filter"

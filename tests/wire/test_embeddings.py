@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types import CreateEmbeddingResponse
 
-from guardrail.core.conversation import Address, Kind, json_path
+from guardrail.core.conversation import Address, Kind, Turn, json_path
 from guardrail.errors import UnreadableRequest, UnreadableResponse
-from guardrail.wire.dialect import GuardedRequest
+from guardrail.wire.dialect import Choice, GuardedRequest
 from guardrail.wire.embeddings import EmbeddingsDialect
 from guardrail.wire.replies import JSON, Refusal
 from tests.wire.chats import (
@@ -86,6 +86,15 @@ bodies = mostly(
     )
 )
 
+vectors = st.one_of(st.lists(st.floats(allow_nan=False), max_size=2), strings, values)
+entries = shaped(embedding=vectors, embeddings=vectors, index=st.integers(0, 9), object=strings, x=values)
+lists = st.lists(mostly(entries), max_size=2)
+answers = mostly(
+    shaped(data=mostly(lists), model=strings, object=strings, usage=values, choices=values, x=values)
+    | lists
+)
+QUIET = {"model", "object", "usage"}
+
 
 def body(given: Any = "a cat", **fields: Any) -> bytes:
     return orjson.dumps({"model": "m", "input": given, **fields})
@@ -93,6 +102,12 @@ def body(given: Any = "a cat", **fields: Any) -> bytes:
 
 def asked(given: Any = "a cat", **fields: Any) -> GuardedRequest:
     return EMBEDDINGS.read_request(body(given, **fields))
+
+
+def one(vector: Any, **fields: Any) -> bytes:
+    """An answer with one entry."""
+    entry = {"object": "embedding", "index": 0, "embedding": vector, **fields}
+    return orjson.dumps({"object": "list", "data": [entry], "model": "m", "usage": {"total_tokens": 1}})
 
 
 def test_its_name_is_what_records_tell():
@@ -248,10 +263,85 @@ class TestEdit:
 
 
 class TestAnswers:
-    @given(values.map(orjson.dumps) | st.binary(max_size=20))
-    def test_whatever_it_is_it_has_no_choices_and_stays_as_it_is(self, raw: bytes):
+    @given(answers.map(orjson.dumps) | st.binary(max_size=20))
+    def test_a_text_in_it_is_named_or_it_is_none_at_all(self, raw: bytes):
+        try:
+            choices = EMBEDDINGS.read_response(raw)
+        except UnreadableResponse as error:
+            assert MARK not in str(error)  # noqa: PT017
+            return
+        assert [choice.turn.segments for choice in choices] in ([], [()])
+        named = {path for choice in choices for path in choice.unreadable}
+        for address, text in leaves(orjson.loads(raw)):
+            prefixes = {json_path(address[:size]) for size in range(len(address) + 1)}
+            assert prefixes & named or address[0] in QUIET or address[-1] == "index" or " " not in text
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            VECTORS,
+            one([]),
+            one("AACAPwAAAL8="),
+            one([[1, -0.5], [0, None]]),
+            one([1], encoding_format="base64", tokens=3),
+            one(None, embeddings=[[1.0], [2.0]]),
+            b'{"object":"list","data":[],"model":"m"}',
+            b'[{"index":0,"embedding":[[0.1,0.2]]}]',
+            b'{"id":"i","created":1,"data":[{"embedding":[1]}],"meta":{"api_version":{"version":"2"}}}',
+        ],
+    )
+    def test_what_servers_answer_has_no_choices_and_stays_as_it_is(self, raw: bytes):
         assert EMBEDDINGS.read_response(raw) == []
         assert EMBEDDINGS.refuse_choices(raw, {}, structured=False) is raw
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            orjson.dumps({"id": "x", "choices": [{"message": {"role": "assistant", "content": MARK}}]}),
+            orjson.dumps({"data": MARK}),
+            orjson.dumps({"data": {"embedding": [1.0]}}),
+            orjson.dumps({"data": [MARK]}),
+            orjson.dumps({"data": [{"text": MARK}]}),
+            orjson.dumps({"Data": [], "data": []}),
+            orjson.dumps([MARK]),
+            b'{"data":[],"data":[]}',
+            b"null",
+            b"5",
+            *(
+                one(bad)
+                for bad in (None, True, 5, f"{MARK} {MARK}", "word!", "words", [MARK], [True], [{}])
+            ),
+            one([[1.0], [MARK]]),
+            one([1.0], embeddings=MARK),
+            one([1.0], Embedding=MARK),
+        ],
+    )
+    def test_what_holds_no_vectors_is_unreadable(self, raw: bytes):
+        with pytest.raises(UnreadableResponse) as caught:
+            EMBEDDINGS.read_response(raw)
+        assert MARK not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("raw", "named"),
+        [
+            (one([1.0], text=MARK), ["$.data[0].text"]),
+            (one({"indices": [1], "values": [0.5]}), ["$.data[0].embedding"]),
+            (b'[{"embedding":[1],"note":["x"]}]', ["$[0].note"]),
+            (b'{"choices":[{}],"data":[{"embedding":[1]}]}', ["$.choices"]),
+            (b'{"meta":{"warnings":["x"]},"data":[]}', ["$.meta.warnings"]),
+        ],
+    )
+    def test_what_else_may_hold_text_is_named(self, raw: bytes, named: list[str]):
+        [choice] = EMBEDDINGS.read_response(raw)
+        assert choice == Choice(0, Turn("assistant", ()), tuple(named))
+        with pytest.raises(UnreadableResponse):
+            EMBEDDINGS.refuse_choices(raw, {0: Refusal("completion", "No.")}, structured=False)
+
+    def test_a_file_is_looked_for_where_one_was_asked_for(self):
+        asked_for = [{"encoding_format": "bytes"}, {"encoding_format": "bytes_only"}]
+        assert [asked(**fields).files for fields in asked_for] == [True, True]
+        others: list[dict[str, Any]] = [{}, {"encoding_format": "base64"}, {"encoding_format": ["bytes"]}]
+        assert [asked(**fields).files for fields in others] == [False, False, False]
 
     def test_the_sdk_reads_what_passed(self):
         assert EMBEDDINGS.read_response(VECTORS) == []

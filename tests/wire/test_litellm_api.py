@@ -59,6 +59,15 @@ class TestRequests:
         assert found.conversation.unreadable == (f"$.{ROW}[1].content[1]", "$.images[0]")
         assert found.conversation.turns[2].segments[0].kind is Kind.TOOL_ARGUMENTS
 
+    def test_tool_calls_that_the_messages_do_not_hold_are_judged_beside_them(self):
+        other = {"id": "c2", "type": "function", "function": {"name": "g", "arguments": '{"q": "Lee"}'}}
+        calls = [CALL, other, {"type": "function"}]
+        found = asked(texts=TEXTS, structured_messages=ROWS, tool_calls=calls)
+        arguments = ("tool_calls", 1, "function", "arguments")
+        assert judged(found)[4:] == [("assistant", '{"q": "Lee"}', arguments)]
+        assert found.conversation.unreadable == (f"$.{ROW}[1].content[1]", "$.tool_calls[2]")
+        assert let_through(found, {arguments: "{}", (ROW, 0, "content"): "x"}, None) is None
+
     def test_a_text_of_unknown_type_is_judged_beside_them(self):
         rows = [{"role": "user", "content": [{"type": "thought", "text": "hm"}, "bare"]}]
         found = asked(texts=["hm"], structured_messages=rows)

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
+from orjson import dumps
 
 from guardrail.core.conversation import Kind, Segment, json_path
 from guardrail.errors import UnreadableRequest
+from guardrail.wire.chat_messages import PLAIN_NAME
 from guardrail.wire.messages_blocks import (
     Reading,
     input_addresses,
@@ -17,7 +20,7 @@ from guardrail.wire.messages_blocks import (
     read_content,
     read_leaves,
 )
-from tests.wire.chats import MARK, at, leaves
+from tests.wire.chats import MARK, at, leaves, strings
 from tests.wire.claudes import contents, is_silent, text, thinking, tool_result, tool_use
 
 ODD = "a name, not plain"
@@ -61,7 +64,8 @@ class TestContent:
             return
         value = {"c": content}
         read = {s.address: s.text for s in found}
-        assert all(at(value, a) == t for a, t in read.items() if a not in inputs)
+        judged = {a: at(value, a) for a in read if a not in inputs}
+        assert all((v if isinstance(v, str) else dumps(v).decode()) == read[a] for a, v in judged.items())
         known = [json_path(address) for address in [*read]] + reading.unreadable
         for address, words in leaves(value):
             if not is_silent(address, words):
@@ -258,6 +262,46 @@ class TestResults:
         found, unreadable = read([block])
         assert [one[0] for one in found] == (words or [])
         assert unreadable == ([] if words is not None else ["$.c[0]"])
+
+    @pytest.mark.parametrize(
+        ("block", "path"),
+        [
+            (tool_result("x", **{ODD: True}), "$.c[0]"),
+            (tool_result([{"type": "foo", ODD: 1}], y=2), "$.c[0].content[0]"),
+            (tool_result({"a": [{ODD: None}]}), "$.c[0].content.a[0]"),
+            (
+                {"type": "search_result", "content": [tool_result("x", **{ODD: None})]},
+                "$.c[0].content[0]",
+            ),
+            (text("x", citations=[{ODD: 1}]), "$.c[0].citations[0]"),
+        ],
+    )
+    def test_a_key_that_is_more_than_a_name_is_named(self, block: Any, path: str):
+        assert read([block])[1] == read([block], answer=True)[1] == [path]
+
+    @given(st.dictionaries(strings | st.sampled_from(["a", "b"]), st.integers(0, 9), max_size=3))
+    def test_no_key_is_silent_that_is_more_than_a_name(self, fields: dict[str, int]):
+        unreadable = read([tool_result([{"inner": fields}])])[1]
+        odd = [key for key in fields if not PLAIN_NAME.fullmatch(key)]
+        assert unreadable == (["$.c[0].content[0].inner"] if odd else [])
+
+    @pytest.mark.parametrize("key", ["signature", "encrypted_index"])
+    def test_only_citations_and_what_is_signed_hold_what_nobody_reads(self, key: str):
+        assert read([tool_result("x", **{key: ODD})])[0][1:] == [(ODD, (0, key), Kind.TEXT)]
+        assert read([tool_result([{"a": {key: ODD}}])])[0][0][0] == ODD
+        assert read([{"type": "compaction", "content": [thinking("hm", ODD)], "signature": ODD}]) == (
+            [("hm", (0, "content", 0, "thinking"), Kind.REASONING)],
+            [],
+        )
+        assert read([text("x", citations=[{"encrypted_index": ODD}])])[0][1:] == []
+
+    def test_numbers_are_read_where_a_model_reads_them_and_nothing_counts_with_them(self):
+        block = tool_result([{"card": 4111111111111111, "n": [0.5, True], "return_code": 0}])
+        assert read([block])[0] == [
+            ("4111111111111111", (0, "content", 0, "card"), Kind.TEXT),
+            ("0.5", (0, "content", 0, "n", 0), Kind.TEXT),
+        ]
+        assert read([block], answer=True) == ([], [])
 
     def test_what_is_sealed_is_named_where_a_model_reads_it_and_a_file_everywhere(self):
         content = {"encrypted_stdout": "%%", "data": "xx", "stdout": "out"}

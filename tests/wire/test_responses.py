@@ -37,13 +37,13 @@ _SILENT = {"type", "id", "status", "role", "logprobs", "phase", "model", "guardr
 def is_silent(address: Address, text: str, *, request: bool) -> bool:
     """Whether a text may stay neither judged nor named."""
     if address[0] in ("input", "prompt", "output") or (request and address[0] == "instructions"):
-        if any(step in ("type", "id", "status", "role", "logprobs", "end_index") for step in address[1:]):
+        if any(step in ("type", "id", "status", "logprobs", "end_index") for step in address[1:]):
             return True
         if address[2:4] == ("action", "x"):  # where a click goes to
             return True
         if not request and {"encrypted_content", "call_id"} & {*address}:
             return True
-        return address[-1] in ("name", "call_id", "title", "url") and bool(_PLAIN.fullmatch(text))
+        return address[-1] in ("role", "name", "call_id", "title", "url") and bool(_PLAIN.fullmatch(text))
     return any(step in _SILENT for step in address)
 
 
@@ -161,6 +161,29 @@ class TestReadRequest:
         assert (city.text, city.address) == ("Oslo", ("prompt", "variables", "city"))
         assert (note.text, note.address) == ("a note", ("prompt", "variables", "note", "text"))
 
+    def test_names_are_judged_where_they_are_more_than_names(self):
+        form = {"type": "json_schema", "name": "say this", "strict": True}
+        allowed = {
+            "type": "allowed_tools",
+            "mode": "auto",
+            "tools": [{"type": "function", "name": "or this"}],
+        }
+        for choice, way in (({"type": "function", "name": "or this"}, ()), (allowed, ("tools", 0))):
+            request = asked(text={"format": form}, tool_choice=choice, prompt={"id": "p"})
+            prompt, names = request.conversation.asides
+            assert (prompt, names.role) == (Turn("prompt", ()), "names")
+            assert [(s.text, s.address, s.kind) for s in names.segments] == [
+                ("say this", ("text", "format", "name"), Kind.FIELD),
+                ("or this", ("tool_choice", *way, "name"), Kind.FIELD),
+            ]
+            assert request.conversation.unreadable == ("$.prompt",)
+            edited_alone(request.raw, segments(request.conversation))
+
+    @pytest.mark.parametrize("choice", ["auto", {"type": "function", "name": "plain"}, None])
+    def test_plain_names_are_silent(self, choice: Any):
+        conversation = asked(text={"format": {"name": "plain"}}, tool_choice=choice).conversation
+        assert (conversation.unreadable, conversation.asides) == ((), ())
+
     @pytest.mark.parametrize("prompt", ["pmpt_1", {"id": "pmpt_1"}, {"id": "p", "variables": ["x"]}])
     def test_a_template_without_variables_is_named(self, prompt: Any):
         conversation = asked(prompt=prompt).conversation
@@ -234,6 +257,11 @@ class TestEdit:
     def test_only_the_new_texts_change(self):
         texts = {("input", 0, "content", 0, "text"): "a [R]", ("input", 1, "output"): "b [R]"}
         assert RESPONSES.edit(self.RAW, texts) == self.RAW.replace(b"42", b"[R]")
+
+    def test_a_number_in_any_json_becomes_a_string(self):
+        raw = body([{"type": "tool_search_call", "call_id": "c", "arguments": {"text": 4111, "n": [0.5]}}])
+        texts = {s.address: "[R]" for s in segments(RESPONSES.read_request(raw).conversation)}
+        assert RESPONSES.edit(raw, texts) == raw.replace(b"4111", b'"[R]"').replace(b"0.5", b'"[R]"')
 
     def test_what_spells_the_old_text_or_points_behind_the_change_goes(self):
         notes = [citation(0, 5), citation(6, 9), citation(0, 0)]

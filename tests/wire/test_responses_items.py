@@ -190,7 +190,7 @@ CASES: list[tuple[dict[str, Any], str, list[tuple[str, Kind]], list[str]]] = [
             "results": [{"file_id": "f", "filename": "n", "text": "b", "attributes": {"k": "c", "n": 1.0}}],
         },
         "assistant",
-        [("a", FIELD), ("b", FIELD), ("c", FIELD)],
+        [("a", FIELD), ("b", FIELD), ("c", FIELD), ("1.0", FIELD)],
         [],
     ),
     (
@@ -213,9 +213,9 @@ CASES: list[tuple[dict[str, Any], str, list[tuple[str, Kind]], list[str]]] = [
         ["result"],
     ),
     (
-        {"type": "tool_search_call", "call_id": "c", "arguments": {"goal": "a", "n": [1, "b"]}},
+        {"type": "tool_search_call", "call_id": "c", "arguments": {"goal": "a", "n": [1, "b", True]}},
         "assistant",
-        [("a", FIELD), ("b", FIELD)],
+        [("a", FIELD), ("1", FIELD), ("b", FIELD)],
         [],
     ),
     (
@@ -270,7 +270,7 @@ def test_every_item_of_the_api(
         value: Any = {"input": [item]}
         for step in segment.address:
             value = value[step]
-        assert value == segment.text
+        assert (value if isinstance(value, str) else str(value)) == segment.text
 
 
 def test_all_types_of_the_sdk_are_known():
@@ -323,6 +323,15 @@ class TestWrongTypes:
         unreadable: list[str] = []
         read_items([{"role": "user", "content": None, "x": 1, "y": ""}], ("input",), unreadable)
         assert unreadable == []
+
+    @pytest.mark.parametrize("answer", [False, True])
+    @pytest.mark.parametrize("kind", [{"content": []}, {"type": "additional_tools", "tools": []}])
+    def test_a_role_that_is_more_than_a_name_is_judged(self, kind: dict[str, Any], answer: bool):
+        reading = Reading(answer=answer)
+        for role in ("critic", LONG):
+            reading.item({"role": role, **kind}, (role,))
+        assert [(s.text, s.address, s.kind) for s in reading.segments] == [(LONG, (LONG, "role"), FIELD)]
+        assert reading.unreadable == []
 
     def test_strings_in_a_list_of_parts_are_texts(self):
         [one] = read_items([{"role": "user", "content": ["a", "b"]}], ("input",), [])
