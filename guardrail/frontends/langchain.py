@@ -22,26 +22,23 @@ from typing import TYPE_CHECKING, Any, Self
 from guardrail.core.conversation import Conversation
 from guardrail.core.release import StreamRules
 from guardrail.engine.check import GuardrailEngine, new_decision_id
-from guardrail.errors import UnreadableResponse
 from guardrail.frontends.in_process import opened
 from guardrail.frontends.loop_thread import Close, Closing
 
 try:
-    from langchain_core.messages import BaseMessage, convert_to_messages
+    from langchain_core.messages import BaseMessage
     from langchain_core.runnables import Runnable, RunnableConfig
 except ImportError:
     raise ImportError("LangChain is missing: install it with pip install 'guardrail[langchain]'") from None
 
 from guardrail.frontends.langchain_messages import edited, edited_all, read, read_all
-from guardrail.frontends.langchain_round import DIALECT, HeldChunks, Round, aheld, held
-from guardrail.frontends.langchain_values import answer_of, like, messages_of
+from guardrail.frontends.langchain_round import DIALECT, NOSTREAM, HeldChunks, Round, aheld, held
+from guardrail.frontends.langchain_values import answer_of, answered, beside, bound, like, messages_of
 
 if TYPE_CHECKING:
     from guardrail.frontends.langchain_agent import GuardrailAgentMiddleware
 
 __all__ = ["CompletionFilter", "GuardrailAgentMiddleware", "PromptFilter", "guarded"]
-
-_NOSTREAM = "nostream"  # LangGraph's: its stream_mode="messages" would show tokens before they are judged
 
 
 def __getattr__(name: str) -> Any:
@@ -112,7 +109,7 @@ class CompletionFilter(_Filter):
 
     def stream(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Iterator[Any]:
         """A whole answer, in one piece."""
-        yield from self.transform(iter([input]), config)
+        yield self.invoke(input, config)
 
     async def astream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
@@ -149,9 +146,7 @@ class CompletionFilter(_Filter):
 
     async def _filter(self, answer: Any) -> Any:
         if isinstance(answer, list):
-            if not answer:
-                raise UnreadableResponse("a list of messages must hold at least the answer")
-            *earlier, last = convert_to_messages(answer)
+            *earlier, last = answered(answer)
             new = await self._judged(last, read_all(earlier))
             return answer if new is last else [*answer[:-1], new]
         message = answer_of(answer)
@@ -197,14 +192,18 @@ class _GuardedModel(_Guard):
             async for chunk in judged:
                 yield chunk
 
+    def _round(self, prompt: Any, settings: dict[str, Any]) -> Round:
+        unread = beside({**bound(self._model), **settings})
+        return Round(self._engine, messages_of(prompt), unread=unread)
+
     def _invoke(self, prompt: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any) -> Any:
-        call = Round(self._engine, messages_of(prompt))
+        call = self._round(prompt, kwargs)
         said = self._model.invoke(self._loop.call(call.before), _unseen(config), **kwargs)
         new = self._loop.call(partial(call.after, answer_of(said)))
         return new.content if isinstance(said, str) else new
 
     async def _ainvoke(self, prompt: Any, run_manager: Any, config: RunnableConfig, **kwargs: Any) -> Any:
-        call = Round(self._engine, messages_of(prompt))
+        call = self._round(prompt, kwargs)
         said = await self._model.ainvoke(await call.before(), _unseen(config), **kwargs)
         new = await call.after(answer_of(said))
         return new.content if isinstance(said, str) else new
@@ -213,7 +212,7 @@ class _GuardedModel(_Guard):
         self, prompts: Iterator[Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> Iterator[Any]:
         for prompt in prompts:
-            call = Round(self._engine, messages_of(prompt))
+            call = self._round(prompt, kwargs)
             said = self._model.stream(self._loop.call(call.before), _unseen(config), **kwargs)
             yield from held(self._loop, call.stream(self._rules), said, call)
 
@@ -221,7 +220,7 @@ class _GuardedModel(_Guard):
         self, prompts: AsyncIterator[Any], run_manager: Any, config: RunnableConfig, **kwargs: Any
     ) -> AsyncIterator[Any]:
         async for prompt in prompts:
-            call = Round(self._engine, messages_of(prompt))
+            call = self._round(prompt, kwargs)
             said = self._model.astream(await call.before(), _unseen(config), **kwargs)
             async with aclosing(aheld(call.stream(self._rules), said, call)) as chunks:
                 async for chunk in chunks:
@@ -246,7 +245,7 @@ def guarded(
 
 
 def _unseen(config: RunnableConfig) -> RunnableConfig:
-    return {**config, "tags": [*config.get("tags", []), _NOSTREAM]}
+    return {**config, "tags": [*config.get("tags", []), NOSTREAM]}
 
 
 async def _one(prompt: Any) -> AsyncIterator[Any]:

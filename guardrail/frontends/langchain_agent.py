@@ -6,14 +6,16 @@ model gets it redacted, and placeholders come back as the texts in its answers a
 history (``history`` in the configuration, on by default) each call judges only the messages that are new,
 and a blocked message does not block the chat for good: later calls leave it out.
 
-An answer is shown once it is whole: the model's own tokens carry the tag ``nostream``, which keeps them out
-of ``stream_mode="messages"``. To stream a judged answer by tokens, guard the model's HTTP client instead;
-see ``guardrail.frontends.openai_client``. ``astream_events`` is LangChain's tracer and sees everything.
+An answer is shown once it is whole: all that runs inside the call carries the tag ``nostream``, which keeps
+its tokens out of ``stream_mode="messages"``, however the model is wrapped. To stream a judged answer by
+tokens, guard the model's HTTP client instead; see ``guardrail.frontends.openai_client``. ``astream_events``
+is LangChain's tracer and sees everything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,7 +30,9 @@ from guardrail.frontends.loop_thread import Close, Closing
 
 try:
     from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
+    from langchain_core.callbacks import BaseCallbackManager
     from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
+    from langchain_core.runnables.config import var_child_runnable_config
 except ImportError:
     raise ImportError(
         "agents need the package langchain: install it with pip install 'guardrail[langchain]'"
@@ -36,7 +40,8 @@ except ImportError:
 
 from pydantic import TypeAdapter, ValidationError
 
-from guardrail.frontends.langchain_round import Part, Round
+from guardrail.frontends.langchain_round import NOSTREAM, Part, Round
+from guardrail.frontends.langchain_values import beside, bound
 
 __all__ = ["GuardrailAgentMiddleware"]
 
@@ -104,7 +109,9 @@ class GuardrailAgentMiddleware(Closing, AgentMiddleware[Any, Any, Any]):
         if isinstance(before, AIMessage):
             return before
         call, asked = before
-        return self._loop.call(partial(self._after, call, handler(asked)))
+        with self._unseen():
+            response = handler(asked)
+        return self._loop.call(partial(self._after, call, response))
 
     async def awrap_model_call(
         self,
@@ -116,47 +123,51 @@ class GuardrailAgentMiddleware(Closing, AgentMiddleware[Any, Any, Any]):
         if isinstance(before, AIMessage):
             return before
         call, asked = before
-        return await self._after(call, await handler(asked))
+        with self._unseen():
+            response = await handler(asked)
+        return await self._after(call, response)
 
     async def _before(self, request: ModelRequest[Any]) -> AIMessage | tuple[Round, ModelRequest[Any]]:
         """The call with what the model gets, or the refusal."""
         lead: list[BaseMessage] = [] if request.system_message is None else [request.system_message]
-        call, messages = self._round([*lead, *request.messages]), None
+        unread = _beside(request)
+        call, messages = self._round([*lead, *request.messages], unread), None
         try:
             messages = await call.before()
         except PolicyViolation as stop:
             if self._exit_behavior != "replace" or stop.decision.unavailable:
                 return await self._refuse(call, stop)
-            call = self._round([*lead, *_replaced(request.messages, self._said(stop))])
+            call = self._round([*lead, *_replaced(request.messages, self._said(stop))], unread)
         if messages is None:
             try:
                 messages = await call.before()
             except PolicyViolation as stop:  # what blocks is older than the last answer
                 return await self._refuse(call, stop)
-        model = request.model
-        if "output" in self._parts:
-            model = model.model_copy(update={"tags": [*(model.tags or ()), "nostream"]})
         asked: list[Any] = messages[len(lead) :]
-        return call, request.override(model=model, messages=asked)
+        return call, request.override(messages=asked)
 
     async def _after(self, call: Round, response: ModelResponse[Any]) -> ModelResponse[Any] | AIMessage:
         """The answer as it was judged."""
-        said = next((m for m in response.result if isinstance(m, AIMessage)), None)
-        if said is None:
-            return response
+        result: list[BaseMessage] = []
         try:
-            answer = await call.after(said, structured=response.structured_response is not None)
+            for message in response.result:
+                if isinstance(message, AIMessage):  # more than one, where another middleware asks again
+                    structured = response.structured_response is not None
+                    message = await call.after(message, structured=structured)
+                result.append(message)
         except PolicyViolation as stop:
             return await self._refuse(call, stop)
-        if answer is said:
+        if all(new is old for new, old in zip(result, response.result, strict=True)):
             return response
-        result = [answer if message is said else message for message in response.result]
         if response.structured_response is None:
             return replace(response, result=result)
-        return _reread(response, answer, result)
+        return _reread(response, result)
 
-    def _round(self, messages: list[BaseMessage]) -> Round:
-        return Round(self._engine, messages, parts=self._parts, strategy=self._strategy)
+    def _round(self, messages: list[BaseMessage], unread: tuple[str, ...]) -> Round:
+        return Round(self._engine, messages, parts=self._parts, strategy=self._strategy, unread=unread)
+
+    def _unseen(self) -> AbstractContextManager[None]:
+        return _untold() if "output" in self._parts else nullcontext()
 
     async def _refuse(self, call: Round, stop: PolicyViolation) -> AIMessage:
         if self._exit_behavior == "error" or stop.decision.unavailable:
@@ -171,6 +182,40 @@ class GuardrailAgentMiddleware(Closing, AgentMiddleware[Any, Any, Any]):
         return text.replace("{policies}", ", ".join(stop.decision.blocking))
 
 
+def _beside(request: ModelRequest[Any]) -> tuple[str, ...]:
+    """What the model gets besides the messages, where that may be text."""
+    formed = [] if request.response_format is None else [request.response_format]
+    return beside(
+        {
+            **bound(request.model),
+            **request.model_settings,
+            **({"tools": request.tools} if request.tools else {}),
+            **({"response_format": formed} if formed else {}),
+        }
+    )
+
+
+@contextmanager
+def _untold() -> Iterator[None]:
+    """Whatever runs in here has the tag ``nostream``.
+
+    By its callbacks: a tag in the configuration, or on the model, is lost where a wrapper brings its own,
+    or gives way to the model inside it when tools are bound.
+    """
+    config = var_child_runnable_config.get()
+    callbacks = config.get("callbacks") if config else None
+    if config is None or not isinstance(callbacks, BaseCallbackManager):  # nobody listens
+        yield
+        return
+    callbacks = callbacks.copy()
+    callbacks.add_tags([NOSTREAM])
+    token = var_child_runnable_config.set({**config, "callbacks": callbacks})
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(token)
+
+
 def _replaced(messages: list[Any], text: str) -> list[BaseMessage]:
     """The messages, with this text in the place of those that came after the last answer."""
     start = max((i + 1 for i, message in enumerate(messages) if isinstance(message, AIMessage)), default=0)
@@ -178,24 +223,23 @@ def _replaced(messages: list[Any], text: str) -> list[BaseMessage]:
     return [*messages[:start], *new]
 
 
-def _reread(
-    response: ModelResponse[Any], answer: AIMessage, result: list[BaseMessage]
-) -> ModelResponse[Any]:
-    """The structured response once more, from the answer as it is now.
+def _reread(response: ModelResponse[Any], result: list[BaseMessage]) -> ModelResponse[Any]:
+    """The structured response once more, from the answers as they are now.
 
     Raises ``ValueError`` where that does not fit its schema.
     """
     old = response.structured_response
     told = next((m for m in result if isinstance(m, ToolMessage)), None)
-    called = next((c["args"] for c in answer.tool_calls if told and c["id"] == told.tool_call_id), None)
+    answers = [m for m in result if isinstance(m, AIMessage)]
+    calls = [call for answer in answers for call in answer.tool_calls]
+    called = next((c["args"] for c in calls if told and c["id"] == told.tool_call_id), None)
+    text = answers[-1].text
     try:
         if isinstance(old, dict):
-            new: Any = (
-                called if called is not None else TypeAdapter(dict[str, Any]).validate_json(answer.text)
-            )
+            new: Any = called if called is not None else TypeAdapter(dict[str, Any]).validate_json(text)
         else:
             kind: TypeAdapter[Any] = TypeAdapter(type(old))
-            new = kind.validate_python(called) if called is not None else kind.validate_json(answer.text)
+            new = kind.validate_python(called) if called is not None else kind.validate_json(text)
     except ValidationError:
         raise ValueError("the structured response does not fit its schema once it is redacted") from None
     if told is not None:  # LangChain writes the response out in it

@@ -60,18 +60,26 @@ _BLOCKS: Final[Mapping[str, tuple[str, Kind]]] = {
 }
 # Blocks with blocks of their own.
 _NESTED: Final[Mapping[str, str]] = {"reasoning": "summary", "tool_result": "content"}
-# What a block may hold besides that is no text for the model or the user.
-_BESIDE: Final = frozenset(
-    [
-        *("type", "id", "index", "extras", "cache_control", "signature", "encrypted_content", "name"),
-        *("status", "key", "call_id", "tool_use_id", "is_error", "summary", "content"),
-    ]
-)
+# What a block may hold besides that is no text for the model or the user: in every block, and by type.
+_BESIDE: Final = frozenset(["type", "id", "index", "name"])  # the name is read
+_BESIDE_OF: Final[Mapping[str, frozenset[str]]] = {
+    "thinking": frozenset(["signature"]),
+    "reasoning": frozenset(["signature", "encrypted_content", "status", "summary"]),
+    "function_call": frozenset(["call_id", "status"]),
+    "custom_tool_call": frozenset(["call_id", "status"]),
+    "tool_result": frozenset(["tool_use_id", "is_error", "content"]),
+}
+# Objects that a block may hold, with the keys in them that hold no text either.
+_INSIDE: Final[Mapping[str, frozenset[str]]] = {
+    "cache_control": frozenset(["type", "ttl"]),
+    "extras": frozenset(["signature", "encrypted_content", "call_id", "status", "item_id"]),
+}
 _KWARGS: Final[Mapping[str, Kind]] = {
     "reasoning_content": Kind.REASONING,
     "reasoning": Kind.REASONING,
     "refusal": Kind.REFUSAL,
 }
+_SHOWN_AS_ONE: Final = (Kind.TEXT, Kind.REASONING, Kind.REFUSAL)  # block after block
 _DERIVED: Final = "parsed"  # in additional_kwargs: the content once more, as an object
 
 
@@ -105,7 +113,7 @@ def pieces(chunk: AIMessage) -> tuple[list[Piece], tuple[str, ...]]:
     turn, unreadable = read(chunk)
     found = [
         Piece(
-            _channel(chunk, segment.address),
+            _channel(chunk, segment.address, segment.kind),
             segment.kind,
             segment.text,
             segment.address,
@@ -117,7 +125,15 @@ def pieces(chunk: AIMessage) -> tuple[list[Piece], tuple[str, ...]]:
     for place in range(len(getattr(chunk, "tool_call_chunks", ()))):  # a head says nothing: held with it
         address = ("tool_call_chunks", place, "args")
         if address not in told:
-            found.append(Piece(_channel(chunk, address), Kind.TOOL_ARGUMENTS, "", address, whole=True))
+            found.append(
+                Piece(
+                    _channel(chunk, address, Kind.TOOL_ARGUMENTS),
+                    Kind.TOOL_ARGUMENTS,
+                    "",
+                    address,
+                    whole=True,
+                )
+            )
     return found, unreadable
 
 
@@ -161,9 +177,11 @@ def _role(message: BaseMessage) -> str:
     return next((role for kind, role in _ROLES if isinstance(message, kind)), message.type)
 
 
-def _channel(chunk: AIMessage, address: Address) -> str:
-    """Pieces of one text have one channel, wherever in their chunks they stand."""
+def _channel(chunk: AIMessage, address: Address, kind: Kind) -> str:
+    """Pieces of one text have one channel, wherever in their chunks they stand, and in whatever blocks."""
     name, *rest = address
+    if name == "content" and kind in _SHOWN_AS_ONE:
+        return f"{name}.{kind}"
     place: Any = getattr(chunk, str(name))
     steps = [str(name)]
     for step in rest:
@@ -231,11 +249,16 @@ def _block(block: dict[str, Any], at: Address, unreadable: list[str]) -> Iterato
         yield from _content(nested, (*at, _NESTED[kind]), unreadable)
     if key:
         yield from _arguments(block, key, at, unreadable, what)
-    elif not nested:
+    elif nested:
+        yield from read_name(block, ("name",), at, unreadable)
+    else:
         unreadable.append(json_path(at))
         return
+    silent = _BESIDE | _BESIDE_OF.get(kind, frozenset())
     for other, value in block.items():
-        if other != key and other not in _BESIDE and value and isinstance(value, str | list | dict):
+        if other == key or other in silent or not value or not isinstance(value, str | list | dict):
+            continue
+        if not (isinstance(value, dict) and value.keys() <= _INSIDE.get(other, frozenset())):
             unreadable.append(json_path((*at, other)))
 
 

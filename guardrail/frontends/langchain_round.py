@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from langchain_core.messages import AIMessage, BaseMessage
 
-from guardrail.core.conversation import Conversation, Segment, Turn
+from guardrail.core.conversation import Conversation, Segment, Turn, json_path
 from guardrail.core.decision import Decision
 from guardrail.core.history import changed
 from guardrail.core.policy import Strategy
@@ -23,9 +23,11 @@ from guardrail.frontends.langchain_messages import Piece, edited, edited_all, pi
 from guardrail.frontends.langchain_values import answer_of
 from guardrail.frontends.loop_thread import LoopThread
 
-__all__ = ["DIALECT", "HeldChunks", "Part", "Round", "aheld", "held"]
+__all__ = ["DIALECT", "NOSTREAM", "HeldChunks", "Part", "Round", "aheld", "held"]
 
 DIALECT = "langchain"
+NOSTREAM = "nostream"
+"""LangGraph's tag: what carries it shows no tokens in ``stream_mode="messages"``."""
 HeldChunks = HeldStream[Any, Piece]
 Part = Literal["input", "tool_results", "output"]
 _TOOLS = ("tool", "function")
@@ -35,7 +37,8 @@ class Round:
     """First ``before``, then ``after`` or a stream.
 
     ``parts`` are what is judged; what is not is context for the judging of the answer only. ``strategy``
-    stands in the place of the policies' own.
+    stands in the place of the policies' own. ``unread`` are the paths of what the model gets besides the
+    messages; they belong to the input.
     """
 
     def __init__(
@@ -45,13 +48,15 @@ class Round:
         *,
         parts: frozenset[Part] = frozenset({"input", "tool_results", "output"}),
         strategy: Strategy | None = None,
+        unread: Sequence[str] = (),
     ) -> None:
         self._engine = engine
         self._messages = messages
         self._parts = parts
         self._strategy = strategy
         self._id = new_decision_id()
-        self._whole = read_all(messages)
+        whole = read_all(messages)
+        self._whole = replace(whole, unreadable=(*whole.unreadable, *unread))
         self._chat = engine.chat(self._judged(self._whole))
 
     async def before(self) -> list[BaseMessage]:
@@ -110,11 +115,18 @@ class Round:
         """The conversation, with empty turns in the place of those that are not judged."""
         if {"input", "tool_results"} <= self._parts:
             return whole
-        kept = tuple(
-            turn if turn.role == "system" or self._applies(turn.role) else Turn(turn.role, ())
-            for turn in whole.turns
-        )
-        return Conversation(kept)
+        kept = [turn.role == "system" or self._applies(turn.role) for turn in whole.turns]
+        left_out = tuple(json_path((place,)) for place, judged in enumerate(kept) if not judged)
+        turns = [
+            turn if judged else Turn(turn.role, ()) for turn, judged in zip(whole.turns, kept, strict=True)
+        ]
+        beside = "input" in self._parts  # what stands in no message
+        unreadable = [
+            path
+            for path in whole.unreadable
+            if (beside or path.startswith("$[")) and not path.startswith(left_out)
+        ]
+        return Conversation(tuple(turns), tuple(unreadable))
 
     def _applies(self, role: str) -> bool:
         return ("tool_results" if role in _TOOLS else "input") in self._parts
@@ -133,20 +145,23 @@ def held(
 ) -> Iterator[Any]:
     """The chunks, each as soon as its text was judged. Raises ``PolicyViolation``."""
     said: list[Any] = []
+    run = loop.call  # the first starts the loop; the others belong to what runs there
     try:
         for chunk in chunks:
-            for new in loop.call(partial(_push, stream, chunk)):
+            ready = run(partial(_push, stream, chunk))
+            run = loop.resume
+            for new in ready:
                 said.append(new)
                 yield new
             stream.halted()
-        for new in loop.call(partial(_finish, stream)):
+        for new in run(partial(_finish, stream)):
             said.append(new)
             yield new
         stream.halted()
         if call is not None:
-            loop.call(partial(call.streamed, said, stream.decision))
+            loop.resume(partial(call.streamed, said, stream.decision))
     finally:
-        loop.call(stream.aclose)
+        loop.finish(stream.aclose)
         if hasattr(chunks, "close"):
             chunks.close()  # and with it the request to the model
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from langchain_core.messages import (
     AIMessage,
@@ -13,10 +13,29 @@ from langchain_core.messages import (
     convert_to_messages,
 )
 from langchain_core.prompt_values import ChatPromptValue, PromptValue, StringPromptValue
+from langchain_core.runnables import Runnable, RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase
 
 from guardrail.errors import UnreadableRequest, UnreadableResponse
+from guardrail.wire.openai_body import GENERATING_FIELDS, unknown_texts
 
-__all__ = ["answer_of", "like", "messages_of"]
+__all__ = ["answer_of", "answered", "beside", "bound", "like", "messages_of"]
+
+# Settings of a call that hold no text for the model. All others that may are named.
+_SILENT: Final = GENERATING_FIELDS | {
+    "betas",
+    "function_call",
+    "ls_structured_output_format",  # LangSmith's, the schema once more
+    "max_completion_tokens",
+    "modalities",
+    "parallel_tool_calls",
+    "reasoning",
+    "reasoning_effort",
+    "thinking",
+    "tool_choice",
+    "top_logprobs",
+    "verbosity",
+}
 
 
 def messages_of(prompt: Any) -> list[BaseMessage]:
@@ -28,11 +47,34 @@ def messages_of(prompt: Any) -> list[BaseMessage]:
     if isinstance(prompt, PromptValue):
         return prompt.to_messages()
     if isinstance(prompt, Sequence) and prompt:
-        try:
-            return convert_to_messages(prompt)
-        except (ValueError, NotImplementedError):
-            raise UnreadableRequest("a list holds something that is no message") from None
+        return _converted(prompt, UnreadableRequest)
     raise UnreadableRequest("a prompt is text, a prompt value, or a list of at least one message")
+
+
+def answered(messages: list[Any]) -> list[BaseMessage]:
+    """A list that ends with an answer. Raises ``UnreadableResponse``, without the text of anything else."""
+    if not messages:
+        raise UnreadableResponse("a list of messages must hold at least the answer")
+    return _converted(messages, UnreadableResponse)
+
+
+def bound(model: Any) -> dict[str, Any]:
+    """The settings that are bound to a model, tools among them, under whatever it is wrapped in."""
+    if isinstance(model, RunnableWithFallbacks):
+        inner: list[Runnable[Any, Any]] = [*model.fallbacks, model.runnable]
+        return {key: value for one in inner for key, value in bound(one).items() if value}
+    if isinstance(model, RunnableBindingBase):
+        return {**bound(model.bound), **model.kwargs}
+    return {}
+
+
+def beside(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The paths of those settings of a call that may hold text for the model, such as ``$.tools``."""
+    plain = {
+        key: [value] if value and isinstance(value, tuple | type) else value
+        for key, value in settings.items()
+    }
+    return tuple(unknown_texts(plain, _SILENT))
 
 
 def like(prompt: Any, messages: list[BaseMessage]) -> Any:
@@ -57,3 +99,10 @@ def answer_of(said: Any, *, chunk: bool = False) -> AIMessage:
     raise UnreadableResponse(
         f"a model's answer is text or an AIMessage, not {type(said).__name__}; put parsers behind the guard"
     )
+
+
+def _converted(messages: Sequence[Any], error: type[UnreadableRequest | UnreadableResponse]) -> list[Any]:
+    try:
+        return convert_to_messages(messages)
+    except Exception:  # LangChain's own and pydantic's name the text that they did not understand
+        raise error("a list holds something that is no message") from None

@@ -18,7 +18,7 @@ from langchain_openai import ChatOpenAI
 from langgraph.graph import START, MessagesState, StateGraph
 
 from guardrail import PolicyViolation
-from guardrail.core.policy import Strategy
+from guardrail.core.policy import Stage, Strategy
 from guardrail.core.release import StreamRules
 from guardrail.core.vault import RedactionRules
 from guardrail.errors import ConfigError, UnreadableRequest, UnreadableResponse
@@ -107,6 +107,19 @@ class TestCompletionFilter:
     def test_a_pass_gives_the_very_thing(self, completions: CompletionFilter):
         for answer in ("Fine.", AIMessage("Fine."), [HumanMessage("Hi"), AIMessage("Fine.")]):
             assert completions.invoke(answer) is answer
+
+    def test_a_whole_answer_streams_as_it_is_invoked(self, completions: CompletionFilter):
+        for answer in (MAIL, AIMessage(MAIL), [HumanMessage("Hi"), AIMessage(MAIL)]):
+            assert list(completions.stream(answer)) == [completions.invoke(answer)]
+
+    @pytest.mark.parametrize("answer", [[{"role": "zebra", "content": "zebra"}], [{"content": "zebra"}]])
+    def test_a_list_of_anything_else_is_refused_without_its_text(
+        self, completions: CompletionFilter, answer: Any
+    ):
+        for ask in (completions.invoke, lambda one: list(completions.stream(one))):
+            with pytest.raises(UnreadableResponse) as caught:
+                ask(answer)
+            assert "zebra" not in str(caught.value)
 
     def test_tool_calls_are_judged(self, completions: CompletionFilter):
         call = {"name": "mail", "args": {"to": MAIL, "n": 1}, "id": "c"}
@@ -208,6 +221,28 @@ class TestGuarded:
             assert streamed(chain.stream({"what": "this"})).strip() == "Fine."
         assert [seen.json["tools"][0]["function"]["name"] for seen in upstream.seen] == ["f", "f"]
         assert [seen.json["stop"] for seen in upstream.seen] == [["x"], ["x"]]
+
+    def test_tools_are_named_and_refused_where_nothing_may_be_unread(
+        self, model: ChatOpenAI, upstream: FakeUpstream, sink: MemorySink
+    ):
+        tools = [
+            {"type": "function", "function": {"name": "f", "description": "Zebras.", "parameters": {}}}
+        ]
+        with guarded(model.bind_tools(tools), engine(sink)) as one:
+            assert one.invoke("Hi").content == "Fine."
+            assert streamed(one.stream("Hi")).strip() == "Fine."
+        with guarded(model, engine(sink)) as one:
+            one.invoke("Hi", tools=tools)
+            one.invoke("Hi")
+        inputs = [r.decision.unjudged for r in sink.records if r.decision.stage is Stage.INPUT]
+        assert inputs == [("$.tools",)] * 3 + [()]
+        upstream.seen.clear()
+        with (
+            guarded(model.bind_tools(tools).with_retry(), engine(strict=True)) as one,
+            pytest.raises(PolicyViolation),
+        ):
+            one.invoke("Hi")
+        assert upstream.seen == []
 
     def test_a_parser_stands_behind_it(self, model: ChatOpenAI, upstream: FakeUpstream):
         upstream.text = '{"a": 1}'

@@ -11,7 +11,10 @@ import httpx
 import pydantic
 import pytest
 from langchain.agents import create_agent
+from langchain.agents.middleware import ModelResponse, wrap_model_call
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
+from langchain.chat_models import init_chat_model
+from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
@@ -19,7 +22,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 
 from guardrail import GuardrailEngine, PolicyViolation
 from guardrail.backends.memory_cache import MemoryHistory
-from guardrail.core.policy import Stage
+from guardrail.core.policy import Action, Stage
 from guardrail.frontends import langchain as front
 from guardrail.frontends.langchain_agent import GuardrailAgentMiddleware
 from guardrail.testing import MemorySink, ScriptedClassifier
@@ -53,6 +56,25 @@ class Person(pydantic.BaseModel):
     mail: str
 
 
+MODES = ["messages", "updates", "values", "custom", "debug", "tasks", "checkpoints"]
+WRAPS: dict[str, Callable[[ChatOpenAI], Any]] = {
+    "plain": lambda model: model,
+    "bind": lambda model: model.bind(temperature=0),
+    "with_config": lambda model: model.with_config(tags=["mine"]),
+    "with_fallbacks": lambda model: model.with_fallbacks([model]),
+    "with_retry": lambda model: model.with_retry(),
+    "all of them": lambda model: model.bind(temperature=0).with_config(tags=["a"]).with_fallbacks([model]),
+    "configurable": lambda model: init_chat_model(
+        "openai:m",
+        configurable_fields=("model",),
+        base_url=model.openai_api_base,
+        api_key="k",
+        http_client=model.http_client,
+        http_async_client=model.http_async_client,
+    ),
+}
+
+
 def calls(name: str, /, **args: Any) -> Say:
     function = {"name": name, "arguments": json.dumps(args)}
     call = {"id": f"call_{name}", "type": "function", "function": function}
@@ -74,7 +96,8 @@ def make(model: ChatOpenAI) -> Iterator[Make]:
 
     def one(guard: GuardrailEngine | None = None, *, agent: Any = (), **options: Any) -> Any:
         made.append(GuardrailAgentMiddleware(guard or engine(), **options))
-        return create_agent(model, [mail, page], middleware=[made[-1]], **dict(agent))
+        own = {"model": model, "tools": [mail, page], "middleware": [made[-1]], **dict(agent)}
+        return create_agent(**own)
 
     yield one
     for guard in made:
@@ -145,6 +168,29 @@ class TestInput:
         assert ask(make(apply_to_input=False), "a forbidden thing")[-1].content == "Fine."
         assert sent(upstream) == [["a forbidden thing"]]
 
+    def test_what_the_model_gets_besides_the_messages_is_named(self, make: Make, upstream: FakeUpstream):
+        sink = MemorySink()
+        ask(make(engine(sink)), "Hi")
+        ask(make(engine(sink), agent={"tools": []}), "Hi")
+        inputs = [r.decision.unjudged for r in sink.records if r.decision.stage is Stage.INPUT]
+        assert inputs == [("$.tools",), ()]
+        upstream.seen.clear()
+        assert ask(make(engine(on_unreadable=Action.BLOCK)), "Hi")[-1].content == REFUSAL
+        assert upstream.seen == []
+        assert (
+            ask(make(engine(on_unreadable=Action.BLOCK), apply_to_input=False), "Hi")[-1].content == "Fine."
+        )
+
+    def test_a_schema_and_settings_of_the_model_are_named(
+        self, make: Make, model: ChatOpenAI, upstream: FakeUpstream
+    ):
+        sink = MemorySink()
+        upstream.script.append(Say(completion(json.dumps({"name": "Kim", "mail": "x"}))))
+        bound = model.bind(suffix="forbidden", temperature=0)
+        own = {"model": bound, "tools": [], "response_format": ProviderStrategy(Person)}
+        make(engine(sink), agent=own).invoke({"messages": [HumanMessage("Hi")]})
+        assert sink.records[0].decision.unjudged == ("$.suffix", "$.response_format")
+
 
 class TestOutput:
     def test_a_block_ends_the_run(self, make: Make, upstream: FakeUpstream):
@@ -187,6 +233,17 @@ class TestOutput:
     def test_turned_off(self, make: Make, upstream: FakeUpstream):
         upstream.text = "forbidden"
         assert ask(make(apply_to_output=False), "Hi")[-1].content == "forbidden"
+
+    @pytest.mark.parametrize(("second", "shown"), [("forbidden", [REFUSAL]), (MAIL, ["Fine.", MARK])])
+    def test_every_answer_of_a_call_is_judged(self, make: Make, second: str, shown: list[str]):
+        @wrap_model_call
+        def again(request: Any, handler: Any) -> Any:
+            return ModelResponse(result=[*handler(request).result, AIMessage(second)])
+
+        middleware = GuardrailAgentMiddleware(engine())
+        messages = ask(make(agent={"middleware": [middleware, again]}), "Hi")
+        middleware.close()
+        assert [m.content for m in messages[1:]] == shown
 
 
 class TestToolResults:
@@ -239,24 +296,47 @@ class TestStreams:
         chunks = [*(chunk({"content": word}) for word in words), chunk({}, finish_reason="stop"), DONE]
         return Say(headers={"content-type": "text/event-stream"}, chunks=chunks)
 
-    @pytest.mark.parametrize("mode", ["messages", "updates", "values"])
-    def test_no_stream_shows_what_was_not_judged(self, make: Make, upstream: FakeUpstream, mode: Any):
-        upstream.default, before = (
-            (
-                lambda seen: (
-                    self.streams(*self.WORDS)
-                    if seen.json.get("stream")
-                    else Say(completion("".join(self.WORDS)))
-                )
-            ),
-            upstream.default,
-        )
-        try:
-            shown = list(make().stream({"messages": [HumanMessage("Hi")]}, stream_mode=mode))
-        finally:
-            upstream.default = before
+    @pytest.fixture
+    def words(self, upstream: FakeUpstream) -> Iterator[None]:
+        whole, before = Say(completion("".join(self.WORDS))), upstream.default
+        upstream.default = lambda seen: self.streams(*self.WORDS) if seen.json.get("stream") else whole
+        yield
+        upstream.default = before
+
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize(
+        ("wrap", "tools"),
+        [(wrap, []) for wrap in WRAPS] + [(wrap, [mail]) for wrap in WRAPS if wrap != "with_retry"],
+    )  # LangChain binds no tools to a model with retries
+    @pytest.mark.usefixtures("words")
+    def test_no_stream_shows_what_was_not_judged(
+        self, make: Make, model: ChatOpenAI, wrap: str, tools: Any, mode: Any
+    ):
+        agent = make(agent={"model": WRAPS[wrap](model), "tools": tools})
+        shown = list(agent.stream({"messages": [HumanMessage("Hi")]}, stream_mode=mode))
+        assert MAIL[:5] not in str(shown)
+        assert (f"Write to {MARK} and wait." in str(shown)) == (mode not in ("custom", "checkpoints"))
+
+    @pytest.mark.usefixtures("words")
+    def test_nor_does_a_model_that_another_middleware_takes(self, make: Make, model: ChatOpenAI):
+        @wrap_model_call
+        def other(request: Any, handler: Any) -> Any:
+            return handler(request.override(model=model.with_config(tags=["x"])))
+
+        guard = GuardrailAgentMiddleware(engine())
+        agent = make(agent={"middleware": [guard, other]})
+        shown = list(agent.stream({"messages": [HumanMessage("Hi")]}, stream_mode="messages"))
+        guard.close()
+        assert [m.content for m, _ in shown] == [f"Write to {MARK} and wait."]
+
+    @pytest.mark.anyio
+    @pytest.mark.parametrize("mode", MODES)
+    async def test_nor_do_those_of_asynchronous_code(self, make: Make, mode: Any):
+        fake = GenericFakeChatModel(messages=iter([AIMessage("".join(self.WORDS))]))
+        agent = make(agent={"model": fake.with_config(tags=["x"]), "tools": []})
+        shown = [one async for one in agent.astream({"messages": [HumanMessage("Hi")]}, stream_mode=mode)]
         assert MAIL not in str(shown)
-        assert f"Write to {MARK} and wait." in str(shown)
+        assert (f"Write to {MARK} and wait." in str(shown)) == (mode not in ("custom", "checkpoints"))
 
     def test_turned_off_the_tokens_come_as_they_are(self, make: Make, upstream: FakeUpstream):
         upstream.script.append(self.streams("One ", "two ", "three."))

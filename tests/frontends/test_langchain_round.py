@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 
 from guardrail import PolicyViolation
 from guardrail.backends.memory_cache import MemoryHistory
-from guardrail.core.policy import Stage, Strategy
+from guardrail.core.policy import Action, Stage, Strategy
 from guardrail.core.release import StreamRules
 from guardrail.core.vault import RedactionRules
 from guardrail.frontends.langchain_round import Part, Round, aheld, held
@@ -59,6 +63,29 @@ class TestParts:
             if subject.stage is Stage.OUTPUT:
                 texts = [segment.text for turn in subject.context for segment in turn.segments]
                 assert texts == ["Be brief.", "Hi", '{"to": "x"}', "It is sent"]
+
+    @pytest.mark.parametrize(
+        ("named", "paths"),
+        [
+            (
+                parts("input", "tool_results"),
+                ("$[0].content[0]", "$[1].content[1]", "$[11].content[0]", "$.tools"),
+            ),
+            (parts("input"), ("$[0].content[0]", "$[1].content[1]", "$.tools")),
+            (parts("tool_results"), ("$[0].content[0]", "$[11].content[0]")),
+        ],
+    )
+    async def test_what_cannot_be_read_is_named_where_it_would_be_judged(
+        self, named: frozenset[Part], paths: tuple[str, ...]
+    ):
+        image: Any = {"type": "image", "url": "u"}
+        messages = [SystemMessage([image]), HumanMessage(["look", image]), *[AIMessage("a")] * 9]
+        messages.append(ToolMessage([image], tool_call_id="c"))
+        sink = MemorySink()
+        await Round(engine(sink), messages, parts=named, unread=("$.tools",)).before()
+        assert [record.decision.unjudged for record in sink.records] == [paths]
+        with pytest.raises(PolicyViolation):
+            await Round(engine(on_unreadable=Action.BLOCK), messages, parts=named).before()
 
 
 class TestStrategy:
@@ -152,6 +179,25 @@ class TestHeld:
         assert out[:2] == ["One ", "calm "]
         assert "forbidden " not in out
         assert [record.cancelled for record in sink.records] == [False]
+
+    @given(
+        places=st.lists(st.sampled_from(["str", 0, 1, 2]), min_size=3, max_size=8),
+        cuts=st.sets(st.integers(1, len(f"Ask {MAIL} now") - 1), min_size=2, max_size=7),
+    )
+    def test_a_text_split_over_blocks_is_judged_as_one(self, places: list[Any], cuts: set[int]):
+        text = f"Ask {MAIL} now"
+        ends = [0, *sorted(cuts), len(text)]
+        words = [text[a:b] for a, b in itertools.pairwise(ends)]
+        chunks = [
+            AIMessageChunk(content=word if at == "str" else [{"type": "text", "text": word, "index": at}])
+            for word, at in zip(words, itertools.cycle(places), strict=False)
+        ]
+
+        async def shown() -> str:
+            stream = Round(engine(), [HumanMessage("Hi")]).stream(StreamRules(window=60, overlap=30))
+            return "".join([one.text async for one in aheld(stream, _later(chunks))])
+
+        assert anyio.run(shown) == "Ask [REDACTED:HIDE] now"
 
     async def test_leaving_early_closes_both_ends(self):
         told: list[str] = []
