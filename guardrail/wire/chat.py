@@ -7,10 +7,11 @@ Shapes: platform.openai.com/docs/api-reference/chat and the variants that server
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from guardrail.core.conversation import Address, Conversation, Kind, Turn
+from guardrail.core.conversation import Address, Conversation, Kind, Segment, Turn, json_path
 from guardrail.core.decision import Decision
 from guardrail.errors import UnreadableRequest, UnreadableResponse
 from guardrail.wire import json_edit, spelled
@@ -115,6 +116,7 @@ class ChatDialect:
                 unreadable = [*outside]
                 at = ("choices", position, "message")
                 segments = read_message(choice["message"], at, unreadable)
+                segments += _beside(choice.get("delta"), (*at[:2], "delta"), unreadable)
                 unreadable += strangers(choice, CHOICE_SHAPE, at[:2])
                 found.append(Choice(position, Turn("assistant", segments), tuple(unreadable)))
         except (KeyError, TypeError, AttributeError, UnreadableRequest):
@@ -140,6 +142,16 @@ class ChatDialect:
     def error(self, status: int, code: str, message: str, param: str | None = None) -> Reply:
         """OpenAI's error envelope."""
         return openai_error(status, code, message, param)
+
+
+def _beside(delta: Any, at: Address, unreadable: list[str]) -> tuple[Segment, ...]:
+    """The texts of a delta beside the message of a whole answer: no part of what the message says."""
+    if isinstance(delta, dict):
+        segments = read_message(delta, at, unreadable)
+        return tuple(replace(s, kind=Kind.FIELD) if s.kind is Kind.TEXT else s for s in segments if s.text)
+    if isinstance(delta, str | list) and delta:
+        unreadable.append(json_path(at))
+    return ()
 
 
 def _whole(body: dict[str, Any], conversation: Conversation) -> Conversation:

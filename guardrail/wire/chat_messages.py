@@ -13,6 +13,7 @@ __all__ = [
     "ANSWER_SHAPE",
     "CHOICE_SHAPE",
     "ITEM_NAMES",
+    "ITEM_SHAPES",
     "ITEM_TEXTS",
     "PLAIN_NAME",
     "as_list",
@@ -121,7 +122,7 @@ ITEM_NAMES: Final[Mapping[str, Sequence[_Way]]] = {
     "tool_calls": (("id",), ("type",), ("function", "name"), ("custom", "name")),
     "function_call": (("name",),),
 }
-_ITEM_SHAPES: Final[Mapping[str, _Shape]] = {
+ITEM_SHAPES: Final[Mapping[str, _Shape]] = {
     "reasoning_details": dict.fromkeys(["id", "type", "format", "signature", "text", "summary"]),
     "tool_calls": {
         **dict.fromkeys(["id", "type"]),
@@ -216,7 +217,7 @@ def read_structured(key: str, value: Any, at: Address, unreadable: list[str]) ->
         if not found or not all(isinstance(text, str) for text in found):
             unreadable.append(json_path(here))
         else:
-            unreadable.extend(strangers(item, _ITEM_SHAPES[key], here))
+            unreadable.extend(strangers(item, ITEM_SHAPES[key], here))
         for way in ITEM_NAMES[key]:
             yield from read_name(item, way, here, unreadable)
 

@@ -24,7 +24,7 @@ import orjson
 
 from guardrail.core.conversation import Address, Kind
 from guardrail.errors import UnreadableResponse
-from guardrail.wire.chat_chunks import parse_chunk, plain_text, read_chunk
+from guardrail.wire.chat_chunks import Heard, parse_chunk, plain_text, read_chunk
 from guardrail.wire.dialect import Delta, StreamEvent
 from guardrail.wire.sse import Event
 
@@ -55,10 +55,11 @@ class _Shape(NamedTuple):
 class ChatReader:
     """Reads the events of one stream, in their order."""
 
-    __slots__ = ("_credit", "_shape")
+    __slots__ = ("_credit", "_heard", "_shape")
 
     def __init__(self) -> None:
         self._shape: _Shape | None = None
+        self._heard = Heard()
         self._credit = _CREDIT
 
     def read(self, events: Sequence[Event]) -> Iterator[StreamEvent]:
@@ -80,12 +81,14 @@ class ChatReader:
                     raise
                 plain = plain_text(chunk)
                 if plain and event.data:
-                    self._learn(event.data, *plain)
+                    self._heard.plain = True
+                    if not chunk["choices"][0].get("logprobs"):  # they change with the text
+                        self._learn(event.data, *plain)
             if run and (plain is None or plain[0] != choice or len(run) == MAX_RUN):
                 yield _run(run, texts, choice)
                 run, texts = [], []
             if plain is None:
-                yield read_chunk(event, chunk)
+                yield read_chunk(event, chunk, self._heard)
             else:
                 choice = plain[0]
                 run.append(event)

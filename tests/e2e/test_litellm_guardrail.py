@@ -224,7 +224,9 @@ class TestOtherPrompts:
             ("/v1/embeddings", {"extra_body": {"input": "a blockword"}}),
         ],
     )
-    def test_one_is_refused_before_the_model_is_asked(self, house: House, path: str, fields: dict[str, Any]):
+    def test_one_is_refused_before_the_model_is_asked(
+        self, house: House, path: str, fields: dict[str, Any]
+    ):
         own = {"/v1/completions": "prompt", "/v1/responses": "input", "/v1/embeddings": "input"}
         prompt = {own[path]: "Hello."} if path in own else {"messages": PROMPT}
         body = {"model": "chat", "guardrails": ["plain"], **prompt, **fields}

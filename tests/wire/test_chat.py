@@ -143,6 +143,26 @@ def test_text_beside_the_message_of_a_choice_is_named(text: Any):
     assert ([d.text for d in alone.deltas], list(alone.unreadable)) == (["a"], ["$.choices[0].text"])
 
 
+def test_a_delta_beside_the_message_of_a_body_is_judged_or_named():
+    for value, texts, named in (
+        ({"role": "assistant", "content": ""}, [], ()),
+        ({"content": EVIL, "x": [EVIL]}, [(EVIL, Kind.FIELD)], ("$.choices[0].delta.x",)),
+        ({"reasoning": "b"}, [("b", Kind.REASONING)], ()),
+        (EVIL, [], ("$.choices[0].delta",)),
+        ([EVIL], [], ("$.choices[0].delta",)),
+    ):
+        raw = orjson.dumps(
+            {"choices": [{"message": {"role": "assistant", "content": "a"}, "delta": value}]}
+        )
+        [found] = CHAT.read_response(raw)
+        own, *beside = found.turn.segments
+        assert (own.text, own.kind) == ("a", Kind.TEXT)
+        assert ([(s.text, s.kind) for s in beside], found.unreadable) == (texts, named)
+        for segment in beside:
+            after = orjson.loads(CHAT.edit(raw, {segment.address: "new"}))
+            assert at(after, segment.address) == "new"
+
+
 @pytest.mark.parametrize("text", [EVIL, {"a": EVIL}, [EVIL]])
 def test_text_beside_the_choices_is_named_with_each_of_them(text: Any):
     found = CHAT.read_response(answer({"content": "a"}, {"content": "b"}, x=text, weight=5, empty=""))

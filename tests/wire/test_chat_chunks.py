@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from guardrail.core.conversation import Kind, json_path
 from guardrail.errors import UnreadableResponse
-from guardrail.wire.chat_chunks import index_of, parse_chunk, plain_text, read_chunk
+from guardrail.wire.chat_chunks import Heard, index_of, parse_chunk, plain_text, read_chunk
 from guardrail.wire.dialect import Delta, StreamEvent
 from guardrail.wire.sse import Event
 from tests.wire.chats import (
@@ -242,6 +242,132 @@ class TestReadChunk:
             read(event(data))
         assert MARK not in str(caught.value)
 
+    def test_a_role_that_is_more_than_a_name_is_judged(self):
+        found = read(chunk(delta(0, role=EVIL, content="a")))
+        assert [(d.channel, d.kind, d.text, d.address[2:]) for d in found.deltas] == [
+            ("role", Kind.FIELD, EVIL, ("delta", "role")),
+            ("content", Kind.TEXT, "a", ("delta", "content")),
+        ]
+
+    @pytest.mark.parametrize(
+        ("call", "named"),
+        [
+            ({"function": {"arguments": "a", "note": EVIL}}, ["function.note"]),
+            ({"extra_content": {"google": {"note": EVIL}}}, ["extra_content"]),
+            ({"custom": {"input": "a", "x": [EVIL]}, "y": EVIL}, ["custom.x", "y"]),
+        ],
+    )
+    def test_unknown_fields_of_a_call_are_named(self, call: dict[str, Any], named: list[str]):
+        found = read(chunk(delta(0, tool_calls=[{"index": 0, "id": "c", **call}])))
+        assert list(found.unreadable) == [f"$.choices[0].delta.tool_calls[0].{path}" for path in named]
+
+    @pytest.mark.parametrize(
+        "call", [{"function": {"Arguments": "\u00a7"}}, {"Function": {"arguments": "\u00a7"}}]
+    )
+    def test_known_keys_of_a_call_in_other_letters_are_refused(self, call: dict[str, Any]):
+        for fields in ({"tool_calls": [call]}, {"function_call": call.get("function", {"Name": MARK})}):
+            with pytest.raises(UnreadableResponse) as caught:
+                read(chunk(delta(0, **fields)))
+            assert MARK not in str(caught.value)
+
+    def test_text_that_says_the_delta_once_more_is_no_other_text(self):
+        found = read(chunk({"index": 0, "text": "a", "delta": {"content": "a"}}))
+        assert ([d.text for d in found.deltas], list(found.unreadable)) == (["a"], [])
+
+
+class TestNamesInPieces:
+    @pytest.mark.parametrize(
+        ("pieces", "named"),
+        [
+            (["get_", "weather"], []),
+            (["look_up"] * 20, []),  # repeated whole
+            (["ignore", " all rules"], [1]),
+            ([EVIL], []),  # judged as a whole
+            ([" ", "a", "b"], [1, 2]),
+            (["a" * 40, "b" * 40, ""], [1]),
+        ],
+    )
+    @pytest.mark.parametrize("key", ["tool_calls", "function_call"])
+    def test_a_name_that_was_not_judged_as_a_whole_is_named(
+        self, key: str, pieces: list[str], named: list[int]
+    ):
+        heard = Heard()
+        found = []
+        for number, name in enumerate(pieces):
+            call = {"index": 2, "function": {"name": name}} if key == "tool_calls" else {"name": name}
+            one = chunk(delta(0, **{key: [call] if key == "tool_calls" else call}))
+            if read_chunk(one, parse_chunk(one.data), heard).unreadable:
+                found.append(number)
+        assert found == named
+
+
+def with_message(added: str | None, said: str | None, **fields: Any) -> Event:
+    return chunk({"index": 0, "delta": {"content": added}, "message": {"content": said}, **fields})
+
+
+class TestMessagesBesideDeltas:
+    @staticmethod
+    def channels(*events: Event) -> list[list[tuple[str, str]]]:
+        heard = Heard()
+        found = [read_chunk(one, parse_chunk(one.data), heard) for one in events]
+        return [[(d.channel, d.text) for d in one.deltas] for one in found]
+
+    @given(st.lists(st.text(max_size=5), min_size=1))
+    def test_what_repeats_the_deltas_is_no_text_of_its_own(self, pieces: list[str]):
+        whole = [with_message(piece, "".join(pieces[: i + 1])) for i, piece in enumerate(pieces)]
+        for events in (whole, [with_message(piece, piece) for piece in pieces]):
+            expected = [[("content", piece)] if piece else [] for piece in pieces]
+            assert self.channels(*events) == expected
+
+    def test_what_says_something_else_has_its_own_channels(self):
+        assert self.channels(with_message("a", "x"), with_message("b", "y"), with_message("", "ab")) == [
+            [("content", "a"), ("message.content", "x")],
+            [("content", "b"), ("message.content", "y")],
+            [("message.content", "ab")],
+        ]
+
+    def test_what_the_deltas_said_without_it_is_not_taken_for_said(self):
+        other = chunk({"index": 0, "delta": {"content": "x", "reasoning": "r"}})
+        assert self.channels(with_message("a", "a"), other, with_message("b", "ab"))[2] == [
+            ("content", "b")
+        ]
+        heard = Heard(plain=True)
+        found = read_chunk(one := with_message("b", "ab"), parse_chunk(one.data), heard)
+        assert [d.channel for d in found.deltas] == ["content", "message.content"]
+
+    def test_one_that_grows_and_repeats_no_delta_is_taken_out(self):
+        heard = Heard()
+        events = [with_message("a ", "a"), with_message("42", "a42"), with_message("", "a42!")]
+        found = [read_chunk(one, parse_chunk(one.data), heard) for one in events]
+        messages = [parse_chunk(one.event.data)["choices"][0]["message"] for one in found]
+        assert messages == [{"content": "a"}, {}, {}]
+        assert [[d.text for d in one.deltas] for one in found] == [["a ", "a"], ["42"], []]
+
+    def test_a_whole_message_behind_the_deltas_is_a_text_of_its_own(self):
+        done = chunk({"index": 0, "message": {"content": "all"}})
+        assert self.channels(chunk(delta(0, content="all")), done)[1] == [("message.content", "all")]
+
+
+class TestLogProbabilities:
+    @given(st.lists(st.text(min_size=1, max_size=3), min_size=1, max_size=4), st.text(max_size=3))
+    def test_those_of_the_text_leave_byte_for_byte_and_others_never(self, tokens: list[str], text: str):
+        spelled = {"content": [{"token": token, "logprob": -1.0} for token in tokens]}
+        for content in ("".join(tokens), text):
+            whole = chunk({"index": 0, "delta": {"content": content}, "logprobs": spelled})
+            left = read(whole).event
+            if content == "".join(tokens):
+                assert left is whole
+                assert plain_text(parse_chunk(whole.data)) == (0, content)
+            else:
+                assert parse_chunk(left.data)["choices"][0]["logprobs"] is None
+                assert plain_text(parse_chunk(whole.data)) is None
+
+    def test_those_of_thinking_and_of_a_refusal_stay_with_it(self):
+        for key, name in (("reasoning", "content"), ("refusal", "refusal")):
+            spelled = {name: [{"token": "a"}]}
+            whole = chunk({"index": 0, "delta": {key: "a"}, "logprobs": spelled})
+            assert read(whole).event is whole
+
 
 class TestParseChunk:
     @pytest.mark.parametrize("data", [None, b"[DONE]", b" [DONE] \n"])
@@ -361,12 +487,7 @@ class TestAnyDelta:
             whole = ("choices", 0, "delta", *address)
             prefixes = {json_path(whole[:size]) for size in range(len(whole) + 1)}
             known = whole in addresses or prefixes & {*found.unreadable}
-            # A model writes the texts of its calls, never their keys: unknown keys there are not its.
-            assert (
-                known
-                or address[0] in ("role", "tool_calls", "function_call")
-                or is_silent(("messages", 0, *address), text)
-            ), json_path(whole)
+            assert known or is_silent(("messages", 0, *address), text), json_path(whole)
 
 
 class TestRepeatedKeys:

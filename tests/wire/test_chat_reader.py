@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,15 +13,17 @@ from hypothesis import strategies as st
 
 from guardrail.errors import UnreadableResponse
 from guardrail.wire import chat_reader
-from guardrail.wire.chat_chunks import parse_chunk, read_chunk
+from guardrail.wire.chat_chunks import Heard, parse_chunk, plain_text, read_chunk
 from guardrail.wire.chat_reader import MAX_RUN, ChatReader
 from guardrail.wire.dialect import StreamEvent
 from guardrail.wire.sse import Event
 from tests.wire.chats import MARK, chunk, delta, event
 
 
-def read_in_full(event: Event) -> StreamEvent:
-    return read_chunk(event, parse_chunk(event.data))
+def read_in_full(event: Event, heard: Heard) -> StreamEvent:
+    chunk = parse_chunk(event.data)
+    heard.plain = heard.plain or plain_text(chunk) is not None
+    return read_chunk(event, chunk, heard)
 
 
 # Chunks as servers write them: {T} is the text, {O} letters and digits, {N} a number that counts.
@@ -87,8 +90,8 @@ def told(read: StreamEvent) -> tuple[list[Any], list[int], list[str], list[int]]
 
 
 def assert_read_as_in_full(*messages: Sequence[Event]) -> int:
-    """Read by one reader, the events mean what each means alone. The number of those that could be read."""
-    reader, alone = ChatReader(), read_in_full
+    """Read by one reader, the events mean what they mean in full. The number of those that were read."""
+    reader, alone = ChatReader(), partial(read_in_full, heard=Heard())
     count = 0
     for events in messages:
         left = list(events)
@@ -106,8 +109,10 @@ def assert_read_as_in_full(*messages: Sequence[Event]) -> int:
             own = [left.pop(0) for _ in read.parts or [read.event]]
             count += len(own)
             if not read.parts:
-                assert read.event is own[0]
-                assert told(read) == told(alone(own[0]))
+                full = alone(own[0])
+                assert read.event == full.event
+                assert (read.event is own[0]) == (full.event is own[0])
+                assert told(read) == told(full)
                 continue
             assert list(read.parts) == own
             assert 1 < len(own) <= MAX_RUN

@@ -77,14 +77,16 @@ class TestAnyEvent:
 class TestEditEvent:
     DATA = (
         b'{"id":"c", "choices":[{"index":0,"delta":{"content":"a 42"},'
-        b'"logprobs":{"content":[{"token":"42"}]}},\n'
+        b'"logprobs":{"content":[{"token":"a "},{"token":"42"}]}},\n'
         b' {"index":1, "delta":{"content":"b"},"logprobs":{"content":[1.0E0]}},'
         b'{"delta":{"content":"c"}, "index":2}],"x":1.0}'
     )
 
     def test_only_the_new_texts_and_their_log_probabilities_change(self):
         after = rewritten(event(self.DATA), {("choices", 0, "delta", "content"): "a [R]"}, ())
-        expected = self.DATA.replace(b"a 42", b"a [R]").replace(b'{"content":[{"token":"42"}]}', b"null")
+        expected = self.DATA.replace(b"a 42", b"a [R]").replace(
+            b'{"content":[{"token":"a "},{"token":"42"}]}', b"null"
+        )
         assert SseDecoder().feed(after) == [Event(after, expected)]
 
     def test_a_choice_without_log_probabilities_gets_none(self):
@@ -168,6 +170,61 @@ class TestEditEvent:
         found = read_one(event(data))
         after = rewritten(found.event, {found.deltas[0].address: "b"}, ())
         assert after == event(data.replace(b'"content":"a"', b'"content":"b"')).raw
+
+
+class TestWhatIsSaidAgain:
+    """It leaves as the text does: in the event whose text changed, and behind it."""
+
+    @given(
+        st.lists(st.tuples(st.text(max_size=4), st.none() | st.text(max_size=4)), min_size=1), st.booleans()
+    )
+    def test_a_message_that_repeats_the_deltas_says_what_they_said(
+        self, pieces: list[tuple[str, str | None]], cumulative: bool
+    ):
+        stream = ChatStream(structured=False)
+        events, before = [], ""
+        for old, _ in pieces:
+            before = before + old if cumulative else old
+            events.append(chunk({"index": 0, "delta": {"content": old}, "message": {"content": before}}))
+        said = ""
+        for read, whole, (old, new) in zip(stream.read(events), events, pieces, strict=True):
+            texts = {("choices", 0, "delta", "content"): new} if old and new is not None else {}
+            left = stream.write(read, texts, ())
+            [value] = orjson.loads(SseDecoder().feed(left)[0].data or b"")["choices"]
+            said = said + value["delta"]["content"] if cumulative else value["delta"]["content"]
+            assert value["message"]["content"] == said
+            if said == orjson.loads(whole.data or b"")["choices"][0]["message"]["content"] and not texts:
+                assert left == whole.raw
+
+    def test_the_text_beside_a_delta_is_what_the_delta_says(self):
+        whole = event({"choices": [{"index": 0, "text": "a 42", "delta": {"content": "a 42"}}]})
+        left = rewritten(whole, {("choices", 0, "delta", "content"): "a [R]"}, ())
+        assert left == whole.raw.replace(b"42", b"[R]")
+
+    def test_behind_a_new_text_the_token_ids_of_its_choice_go(self):
+        spelled = {"content": [{"token": "42"}]}
+        parts = [
+            chunk({"index": i, "delta": {"content": "42"}, "logprobs": spelled, "token_ids": [42]})
+            for i in (0, 1)
+        ]
+        stream = ChatStream(structured=False)
+        first, *others = stream.read([parts[0], parts[1], parts[0], parts[0], event(b"[DONE]")])
+        assert b"42" not in stream.write(first, {("choices", 0, "delta", "content"): "[R]"}, ())
+        other, run, done = (stream.write(read, {}, ()) for read in others)
+        assert (other, done) == (parts[1].raw, b"data: [DONE]\n\n")
+        gone = parts[0].raw.replace(b"[42]", b"null")
+        assert run == gone * 2
+
+    def test_tokens_that_run_ahead_of_their_text_do_not_leave(self):
+        stream = ChatStream(structured=False)
+        texts, tokens = ["", "a s", "ecret"], ["a ", "sec", "ret"]
+        events = [
+            chunk({"index": 0, "delta": {"content": text}, "logprobs": {"content": [{"token": token}]}})
+            for text, token in zip(texts, tokens, strict=True)
+        ]
+        left = b"".join(stream.write(read, {}, ()) for read in stream.read(events))
+        assert b"token" not in left
+        assert left.count(b'"logprobs":null') == 3
 
 
 class TestEnds:

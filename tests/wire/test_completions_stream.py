@@ -132,7 +132,10 @@ class TestRead:
         for address, text in texts.items():
             assert at(changed, address) == text
             assert not changed["choices"][address[1]].get("logprobs")
-        others = [p for p in range(len(found.choices)) if p not in {d.address[1] for d in found.deltas}]
+        value = orjson.loads(found.event.data or b"")  # what spells other text than it adds is gone
+        others = [
+            p for p, index in enumerate(found.choices) if index not in {d.choice for d in found.deltas}
+        ]
         assert all(changed["choices"][place] == value["choices"][place] for place in others)
 
 
@@ -152,13 +155,13 @@ def test_a_stream_that_passes_leaves_as_it_came_wherever_it_is_split():
 class TestWrite:
     DATA = (
         b'{"id":"c", "choices":[{"index":0,"text":"a 42","token_ids":[1],'
-        b'"logprobs":{"tokens":["42"]}},\n'
+        b'"logprobs":{"tokens":["a ","42"]}},\n'
         b' {"index":1, "text":"b","logprobs":{"tokens":[1.0E0]}},{"text":"c", "index":2}],"x":1.0}'
     )
 
     def test_only_the_new_texts_and_what_spells_the_old_change(self):
         after = write(event(self.DATA), {("choices", 0, "text"): "a [R]"})
-        expected = self.DATA.replace(b"a 42", b"a [R]").replace(b'{"tokens":["42"]}', b"null")
+        expected = self.DATA.replace(b"a 42", b"a [R]").replace(b'{"tokens":["a ","42"]}', b"null")
         assert SseDecoder().feed(after) == [Event(after, expected.replace(b"[1]", b"null"))]
 
     def test_what_says_it_again_beside_the_choices_goes_too(self):
@@ -217,6 +220,42 @@ class TestWrite:
         assert choices[0].logprobs is None
         assert parts[-1].usage
         assert parts[-1].usage.total_tokens == 3
+
+
+class TestTokensOfOtherText:
+    """A server that holds back text for a stop sequence does not hold back its tokens."""
+
+    LAGGING = (
+        chunk(choice("a", 0, logprobs={"tokens": ["a", " sec"]}, token_ids=[1, 2])),
+        chunk(choice(" sec", 0, logprobs={"tokens": ["ret"]}), choice("b", 1, logprobs={"tokens": ["b"]})),
+        chunk(choice("", 0, "stop", logprobs={"tokens": ["<end>"]}), token={"text": "ret"}),
+    )
+
+    def test_they_go_and_those_of_the_text_stay(self):
+        stream = opened()
+        left = b"".join(stream.write(read, {}, ()) for read in stream.read(self.LAGGING))
+        values = [orjson.loads(one.data or b"") for one in SseDecoder().feed(left)]
+        assert [[c["logprobs"] for c in value["choices"]] for value in values] == [
+            [None],
+            [None, {"tokens": ["b"]}],
+            [None],
+        ]
+        assert values[0]["choices"][0]["token_ids"] is None
+        assert values[2]["token"] is None
+        assert b"ret" not in left
+
+    def test_behind_a_new_text_the_token_ids_of_its_choice_go(self):
+        stream = opened()
+        parts = [
+            chunk(choice("42", index, logprobs={"tokens": ["42"]}, token_ids=[42])) for index in (0, 1, 0)
+        ]
+        first, *others = stream.read([*parts, event(b"[DONE]")])
+        left = stream.write(first, {("choices", 0, "text"): "[R]"}, ())
+        assert b"42" not in left
+        one, two, done = (stream.write(read, {}, ()) for read in others)
+        assert (one, done) == (parts[1].raw, b"data: [DONE]\n\n")
+        [again] = orjson.loads(SseDecoder().feed(two)[0].data or b"")["choices"]
+        assert (again["text"], again["logprobs"], again["token_ids"]) == ("42", {"tokens": ["42"]}, None)
 
 
 class TestEnds:
