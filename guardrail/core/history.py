@@ -135,13 +135,13 @@ def blocked(turns: Sequence[Turn], start: int, before: Remembered) -> Remembered
 
 def redactions(turns: Sequence[Turn], known: Remembered) -> tuple[Redaction, ...]:
     """The known redactions of a conversation, without those in turns that are dropped."""
+    dropped = set(known.dropped)
     places: dict[tuple[int, int], list[Span]] = {}
     for turn, place, span in known.spans:
-        if turn not in known.dropped:
+        if turn not in dropped:
             places.setdefault((turn, place), []).append(span)
-    return tuple(
-        Redaction(_texts(turns[turn])[place], tuple(spans)) for (turn, place), spans in places.items()
-    )
+    texts = {turn: _texts(turns[turn]) for turn in {turn for turn, _ in places}}
+    return tuple(Redaction(texts[turn][place], tuple(spans)) for (turn, place), spans in places.items())
 
 
 def changed(turn: Turn, texts: Mapping[Address, str]) -> Turn:

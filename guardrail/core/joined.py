@@ -55,12 +55,19 @@ def _as_one(group: Sequence[Segment]) -> Segment:
 
 
 def _shared_out(spans: Sequence[Span], group: Sequence[Segment]) -> Iterator[Redaction]:
-    start = 0
+    """Redactions of the segments of a group; ``spans`` are sorted and do not overlap."""
+    start = first = 0
     for segment in group:
         end = start + len(segment.text)
-        own = tuple(_cut(span, start, end) for span in spans if max(span.start, start) < min(span.end, end))
+        own: list[Span] = []
+        while first < len(spans) and spans[first].start < end:
+            if max(spans[first].start, start) < min(spans[first].end, end):
+                own.append(_cut(spans[first], start, end))
+            if spans[first].end > end:  # it reaches into the next one
+                break
+            first += 1
         if own:
-            yield Redaction(segment, own)
+            yield Redaction(segment, tuple(own))
         start = end
 
 

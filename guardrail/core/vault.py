@@ -29,6 +29,7 @@ from guardrail.core.placeholders import Found, code, codes, kind_of, spelling
 from guardrail.core.policy import Strategy
 from guardrail.core.redaction import Edit, Span, edits, merge
 from guardrail.core.views import json_view, plain, unescaped
+from guardrail.core.words import Words
 
 __all__ = ["RedactionRules", "Vault", "mask"]
 
@@ -63,41 +64,36 @@ class _Kept:
 
 
 class _Values:
-    """Finds many texts in another in one pass, by how they begin."""
+    """Finds many texts in another in one pass."""
 
-    __slots__ = ("_kept", "_lengths", "_widths")
+    __slots__ = ("_kept", "_long", "_short")
 
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}
-        self._lengths: dict[str, list[int]] = {}  # of those that begin alike, the longest first
-        self._widths: list[int] = []  # of such beginnings
+        self._long = Words()
+        self._short: set[str] = set()  # the first characters of the short ones
 
     def add(self, kept: _Kept) -> None:
         """Look for this text too; of equal ones the first counts."""
         if self._kept.setdefault(kept.value, kept) is not kept:
             return
-        beginning = kept.value[:_SHORT]
-        lengths = self._lengths.setdefault(beginning, [])
-        if len(kept.value) not in lengths:
-            lengths.append(len(kept.value))
-            lengths.sort(reverse=True)
-        if len(beginning) not in self._widths:
-            self._widths.append(len(beginning))
+        if len(kept.value) < _SHORT:
+            self._short.add(kept.value[0])
+        else:
+            self._long.add(kept.value)
 
     def find(self, text: str) -> Iterator[tuple[int, int, _Kept]]:
-        """Every place where one stands, of those that begin there the longest."""
-        if not self._kept:
+        """Every place where a short one stands, and of the others that begin at a place the longest."""
+        for start, end in self._long.find(text):
+            yield start, end, self._kept[text[start:end]]
+        if not self._short:
             return
-        firsts = "".join(sorted({beginning[0] for beginning in self._lengths}))
-        for first in re.finditer(f"[{re.escape(firsts)}]", text):
+        for first in re.finditer(f"[{re.escape(''.join(sorted(self._short)))}]", text):
             start = first.start()
-            for width in self._widths:
-                for length in self._lengths.get(text[start : start + width], ()):
-                    end = start + length
-                    kept = self._kept.get(text[start:end])
-                    if kept and end <= len(text) and (length >= _SHORT or _alone(text, start, end)):
-                        yield start, end, kept
-                        break
+            for end in range(start + 1, min(start + _SHORT, len(text) + 1)):
+                kept = self._kept.get(text[start:end])
+                if kept and _alone(text, start, end):
+                    yield start, end, kept
 
 
 class Vault:

@@ -186,9 +186,12 @@ def _places(finding: Finding, segments: Sequence[Segment]) -> list[Place]:
     if isinstance(finding, Failure) or not finding.violation:
         return []
     label = finding.label or finding.policy.strictest.label
+    hits: dict[int, list[Span]] = {}
+    for index, span in finding.spans:
+        hits.setdefault(index, []).append(span)
     places: list[Place] = []
     for index, segment in enumerate(segments):
-        spans = [span for at, span in finding.spans if at == index]
+        spans = hits.get(index, [])
         if finding.excerpts:
             spans += [Span(start, end, label) for start, end in locate(segment, finding.excerpts)[0]]
         path = json_path(segment.address)

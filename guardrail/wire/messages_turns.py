@@ -57,15 +57,16 @@ def read_turns(raw: bytes, body: dict[str, Any]) -> Conversation:
 
 def without(raw: bytes, turns: Sequence[int]) -> bytes:
     """The body without these turns; a message goes with the last turn in it."""
+    dropped = set(turns)
     whole: dict[Address, set[int]] = {}
     gone: dict[Address, list[Address]] = {}
     for index, part in enumerate(_parts(orjson.loads(raw))):
         whole.setdefault(part.at, set()).add(index)
-        if index in turns:
+        if index in dropped:
             gone.setdefault(part.at, []).extend((*part.at, place) for place in part.places or ())
     addresses: list[Address] = []
     for at, blocks in gone.items():
-        addresses += [_owner(at)] if whole[at] <= set(turns) else blocks
+        addresses += [_owner(at)] if whole[at] <= dropped else blocks
     return json_edit.edit(raw, dict.fromkeys(addresses, json_edit.REMOVE))
 
 
@@ -80,11 +81,11 @@ def _parts(body: dict[str, Any]) -> Iterator[_Part]:
         role, content = message["role"], message.get("content")
         at: Address = ("messages", index, "content")
         blocks = enumerate(content) if role == "user" and isinstance(content, list) else ()
-        results = [place for place, block in blocks if kind_of(block) == "tool_result"]
+        results = {place: None for place, block in blocks if kind_of(block) == "tool_result"}
         if not results:
             yield _Part(role, at, content)
             continue
-        yield _Part("tool", at, content, results)
+        yield _Part("tool", at, content, list(results))
         others = [place for place in range(len(content)) if place not in results]
         if others:
             yield _Part("user", at, content, others)

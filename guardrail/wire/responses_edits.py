@@ -50,9 +50,9 @@ def respelled(part: dict[str, Any], at: Address, same: int) -> dict[Address, obj
 
 def without_removed(changes: dict[Address, object]) -> dict[Address, object]:
     """The changes but for those that lie in what is taken out."""
-    removed = [address for address, new in changes.items() if new is REMOVE]
+    removed = {address for address, new in changes.items() if new is REMOVE}
     return {
         address: new
         for address, new in changes.items()
-        if new is REMOVE or not any(address[: len(gone)] == gone for gone in removed)
+        if new is REMOVE or not any(address[:steps] in removed for steps in range(len(address) + 1))
     }

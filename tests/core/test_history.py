@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from guardrail.core import history
 from guardrail.core.conversation import Kind, Segment, Turn
 from guardrail.core.history import Delivered, Remembered, blocked, changed, forms, judged, redactions, root
 from guardrail.core.policy import Action, AnswerForm, Effort, LabelRule, Mode, Policy, Strategy
@@ -93,6 +94,18 @@ class TestRedactions:
             for one in again
         }
         assert got == wanted
+
+    def test_a_turn_is_not_gone_through_for_each_of_its_segments(self, monkeypatch: pytest.MonkeyPatch):
+        seen: list[Turn] = []
+        texts = history._texts
+        monkeypatch.setattr(history, "_texts", lambda own: seen.append(own) or texts(own))
+        turns = [turn("user", *["a"] * 50), turn("user", *["b"] * 50)]
+        redacted = [Redaction(s, (Span(0, 1, "BAD"),) * 2) for own in turns for s in own.segments]
+        known = Remembered(spans=judged(turns, redacted, Remembered()).spans)
+        seen.clear()
+        assert list(redactions(turns, known)) == redacted
+        assert len(seen) == 2
+        assert len(redactions(turns, replace(known, dropped=(0,)))) == 50
 
     def test_are_told_by_the_place_among_texts_that_are_not_empty(self):
         redaction = Redaction(Segment("secret", ()), (Span(0, 6, "BAD", "email", Strategy.HASH),))

@@ -69,6 +69,38 @@ class TestParted:
             assert gone == {at for at in hidden if start <= at < start + len(segment.text)}
             assert all(0 <= span.start < span.end <= len(segment.text) for span in own)
 
+    @given(st.lists(st.text("ab", max_size=6), max_size=6), st.data())
+    def test_a_part_has_every_span_that_reaches_into_it_cut_to_it(self, texts, data):
+        subject = answer(*parts(*texts))
+        judged = joined(subject)
+        place = st.integers(0, len("".join(texts)))
+        drawn = data.draw(st.lists(st.tuples(place, place, st.sampled_from(Strategy)), max_size=5))
+        spans = merge(Span(min(a, b), max(a, b), "P", "k", how) for a, b, how in drawn)
+        found = [Redaction(segment, spans) for segment in judged.segments if spans]
+        wanted, start = [], 0
+        for segment in subject.segments:
+            end = start + len(segment.text)
+            own = []
+            for span in spans:
+                if max(span.start, start) < min(span.end, end):
+                    cut = span.strategy is Strategy.MASK and span.end > end
+                    how = Strategy.REPLACE if cut else span.strategy
+                    own.append(
+                        Span(max(span.start, start) - start, min(span.end, end) - start, "P", "k", how)
+                    )
+            if own:
+                wanted.append(Redaction(segment, tuple(own)))
+            start = end
+        assert list(parted(found, judged, subject)) == wanted
+
+    def test_spans_are_not_looked_at_again_for_each_part(self):
+        subject = answer(*parts(*["a b "] * 20_000))
+        judged = joined(subject)
+        spans = tuple(Span(at, at + 1, "P") for at in range(0, 80_000, 2))
+        made = parted([Redaction(segment, spans) for segment in judged.segments], judged, subject)
+        own = (Span(0, 1, "P"), Span(2, 3, "P"))
+        assert made == tuple(Redaction(segment, own) for segment in subject.segments)
+
     def test_a_redaction_over_a_border_stands_in_both(self):
         subject = answer(*parts("Card 4111 1111 ", "1111 1111 now"), *parts("{}", kind=Kind.TOOL_ARGUMENTS))
         judged = joined(subject)

@@ -55,6 +55,13 @@ def kept(value: str = MAIL, **changes) -> tuple[Vault, str]:
     return vault, redact(vault, value, hidden(value, value, **changes))
 
 
+def stands_alone(text: str, start: int, end: int) -> bool:
+    """Whether no letter or digit stands next to one at an edge of ``text[start:end]``."""
+    before, after = text[:start][-1:], text[end:][:1]
+    left = before.isalnum() and text[start].isalnum()
+    return not left and not (text[end - 1].isalnum() and after.isalnum())
+
+
 @st.composite
 def secrets_in_text(draw) -> tuple[str, list[Span]]:
     """A text with values to be hidden, some of them side by side, some twice."""
@@ -376,6 +383,34 @@ class TestValues:
             redact(vault, value, hidden(value, value))
             redact(vault, value, hidden(value, value, kind="again"))
         assert [text[span.start : span.end] for span in vault.values_in(segment(text))] == there
+
+    @given(
+        st.lists(
+            st.tuples(st.text("ab -", min_size=1, max_size=7), st.sampled_from(["", "x", "y"])), max_size=8
+        ),
+        st.text("ab -", max_size=30),
+    )
+    def test_all_places_count_and_of_long_ones_the_longest_at_each(self, values, text):
+        vault, first = Vault(KEY), dict[str, str]()
+        for value, kind in values:
+            redact(vault, value, [Span(0, len(value), "P", kind, Strategy.PLACEHOLDER)])
+            first.setdefault(value, kind)
+        found = []
+        for at in range(len(text)):
+            here = sorted((value for value in first if text.startswith(value, at)), key=len)
+            shown = [v for v in here if len(v) < 4 and stands_alone(text, at, at + len(v))]
+            for value in shown + [v for v in here if len(v) >= 4][-1:]:
+                found.append(Span(at, at + len(value), "P", first[value], Strategy.PLACEHOLDER))
+        assert vault.values_in(segment(text)) == list(merge(found))
+
+    def test_many_that_begin_alike_cost_no_more_in_a_text_that_does_too(self):
+        vault = Vault(KEY)
+        for length in range(4, 2000):
+            value = "a" * length + "@e.co"
+            redact(vault, value, hidden(value, value))
+        text = "a" * 200_000
+        assert vault.values_in(segment(text)) == []
+        assert [span.end for span in vault.values_in(segment(text + "@e.co"))] == [200_005]
 
     def test_replaced_texts_are_not_looked_for(self):
         vault, _ = kept(strategy=Strategy.HASH)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from guardrail.core.addition import Addition
 from guardrail.core.decision import Decision, Failure, Finding, decide
 from guardrail.core.policy import Action, FailMode, LabelRule, Mode, Policy, Stage
-from guardrail.core.redaction import Span
+from guardrail.core.redaction import Span, merge
 from guardrail.core.verdict import Verdict
 from guardrail.errors import FailureCode, UnreadableRequest
 from guardrail.wire.checks import Asked, Checked, answer, read, redacted
@@ -212,3 +212,41 @@ class TestAnswer:
         subject = asked.subject(frozenset())
         raw = answer(Decision(Stage.INPUT, Action.REDACT, (verdict,)), subject, "[REDACTED]")
         assert secret not in raw.decode()
+
+
+class TestManySpans:
+    @given(
+        st.integers(1, 4),
+        st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(1, 4)), max_size=8),
+    )
+    def test_are_told_by_segment_in_order(self, parts: int, drawn: list[tuple[int, int, int]]):
+        content = [{"type": "text", "text": "some text"}] * parts
+        asked = read(body(messages=[{"role": "user", "content": content}]))
+        spans = [(at % parts, Span(start, start + length, "HIDE")) for at, start, length in drawn]
+        found = told(asked, Verdict(HOUSE, "HIDE", True, spans=tuple(spans)))["findings"][0]["spans"]
+        wanted = [
+            (f"$.messages[0].content[{index}].text", span.start, span.end)
+            for index in range(parts)
+            for span in merge(own for at, own in spans if at == index)
+        ]
+        assert [(one["path"], one["start"], one["end"]) for one in found] == wanted
+
+    def test_are_looked_at_once_and_not_for_each_segment(self):
+        class Counted(tuple[Any, ...]):
+            times = 0
+
+            def __iter__(self) -> Any:
+                Counted.times += 1
+                return super().__iter__()
+
+        def times(parts: int) -> int:
+            Counted.times = 0
+            content = [{"type": "text", "text": "x"}] * parts
+            asked = read(body(messages=[{"role": "user", "content": content}]))
+            spans = Counted((at, Span(0, 1, "HIDE")) for at in range(parts))
+            assert (
+                len(told(asked, Verdict(HOUSE, "HIDE", True, spans=spans))["findings"][0]["spans"]) == parts
+            )
+            return Counted.times
+
+        assert times(50) == times(5) > 0

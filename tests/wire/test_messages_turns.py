@@ -63,6 +63,20 @@ class TestRead:
     def test_a_message_of_results_alone_is_one_turn(self):
         assert said(read(user([tool_result("found")]))) == [("tool", ["found"])]
 
+    @given(st.lists(st.sampled_from("rt"), max_size=12))
+    def test_results_and_the_rest_keep_their_order(self, kinds: list[str]):
+        blocks = [tool_result(f"r{at}") if kind == "r" else text(f"t{at}") for at, kind in enumerate(kinds)]
+        names = [f"{kind}{at}" for at, kind in enumerate(kinds)]
+        results, rest = ([n for n in names if n[0] == kind] for kind in "rt")
+        wanted = [("tool", results)] * bool(results) + [("user", rest)] * bool(rest or not results)
+        assert said(read(user(blocks))) == wanted
+
+    def test_many_blocks_beside_many_results(self):
+        message = user([{"type": "tool_result"}] * 20_000 + [text("x")] * 200_000)
+        raw = b""  # read with no text of its own: tool calls alone are looked up in it
+        turns = read_turns(raw, {"messages": [message]}).turns
+        assert [(turn.role, len(turn.segments)) for turn in turns] == [("tool", 0), ("user", 200_000)]
+
     def test_only_a_users_results_are_those_of_tools(self):
         assert said(read(assistant(tool_result("x")))) == [("assistant", ["x"])]
 
@@ -111,6 +125,11 @@ class TestWithout:
         raw = body(*self.MESSAGES, system="be kind")
         rest = {} if 0 in turns else {"system": "be kind"}
         assert without(raw, turns) == body(*[self.MESSAGES[index] for index in left], **rest)
+
+    def test_many_messages_of_two_turns_each(self):
+        message = user([tool_result("a"), text("b")])
+        raw = body(*[message] * 15_000)
+        assert without(raw, list(range(30_000))) == body()
 
     @pytest.mark.parametrize(("turn", "place"), [(2, 1), (3, 0)])
     def test_of_two_turns_in_a_message_one_may_stay(self, turn: int, place: int):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,3 +50,25 @@ def test_changes_inside_of_what_is_removed_go():
         ("a", 10, "t"): "y",
     }
     assert without_removed(changes) == {("a", 1): REMOVE, ("a", 10, "t"): "y"}
+
+
+addresses = st.lists(st.integers(0, 2) | st.sampled_from("ab"), max_size=4).map(tuple)
+
+
+@given(st.dictionaries(addresses, st.sampled_from([REMOVE, "x", None])))
+def test_a_change_stays_where_nothing_around_it_is_removed(changes: dict[Any, object]):
+    gone = [address for address, new in changes.items() if new is REMOVE]
+    left = without_removed(changes)
+    assert list(left.items()) == [
+        (address, new)
+        for address, new in changes.items()
+        if new is REMOVE or not any(address[: len(own)] == own for own in gone)
+    ]
+
+
+def test_many_removed_annotations_do_not_slow_down_each_other():
+    changes: dict[tuple[str | int, ...], object] = {}
+    for index in range(50_000):
+        changes["p", index, "text"] = "x"
+        changes["p", index, "annotations", 0] = REMOVE
+    assert without_removed(changes) == changes
