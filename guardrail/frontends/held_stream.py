@@ -50,6 +50,7 @@ class HeldStream(Generic[E, P]):
         self._structured = structured
         self._answer: StreamedAnswer[E, P] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._begun = anyio.Event()
         self._over = anyio.Event()
         self._whole = False
@@ -100,8 +101,9 @@ class HeldStream(Generic[E, P]):
             return
         self._answer = None
         self._over.set()
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait([task])
+        if self._loop is asyncio.get_running_loop():  # else that loop has ended, and the task with it
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([task])
         self._engine.record(
             answer.decision(),
             self._dialect,
@@ -129,8 +131,11 @@ class HeldStream(Generic[E, P]):
     async def _open(self) -> StreamedAnswer[E, P]:
         if self._answer is None:
             # A bare task: the checks outlive the call that asked for them. Ended by aclose.
+            self._loop = asyncio.get_running_loop()
             self._task = asyncio.create_task(self._hold())  # noqa: TID251
             await self._begun.wait()
+        elif self._loop is not asyncio.get_running_loop():
+            raise RuntimeError("the stream was closed with its guard")
         assert self._answer is not None  # noqa: S101 - made before the event
         return self._answer
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
+import os
+import sys
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from concurrent.futures import Future, wait
+from contextlib import ExitStack, suppress
 from typing import Self, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -14,18 +19,23 @@ __all__ = ["Close", "Closing", "LoopThread"]
 
 R = TypeVar("R")
 Close = Callable[[], Awaitable[None]]
+_here = threading.local()  # ``loop``: the one that runs in this thread, if it is one of these
 
 
 class LoopThread:
     """Started by the first call, ended by ``close``; a call after that starts another. Safe for threads.
 
-    Works inside a running loop too, which it holds up meanwhile. What nobody closed ends with the process.
+    Works inside a running loop too, which it holds up meanwhile. What nobody closed ends with the process;
+    a forked child starts a thread of its own.
     """
 
     def __init__(self) -> None:
         self._portal: BlockingPortal | None = None
         self._thread = ExitStack()
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()  # the collector may call in from the thread that holds it
+        self._own: asyncio.AbstractEventLoop | None = None
+        self._finishing: set[Future[None]] = set()
+        _all.add(self)
 
     @property
     def running(self) -> bool:
@@ -34,9 +44,41 @@ class LoopThread:
 
     def call(self, function: Callable[[], Awaitable[R]]) -> R:
         """Run it in the thread's loop and wait; who stops waiting (Ctrl-C) cancels it."""
+        return self._call(function, start=True)
+
+    def resume(self, function: Callable[[], Awaitable[R]]) -> R:
+        """``call`` that goes on with another: starts nothing. Raises ``RuntimeError`` once closed."""
+        return self._call(function, start=False)
+
+    def finish(self, last: Close) -> None:
+        """Run what ends an earlier call, and wait for it. Does nothing where the loop has ended.
+
+        For finalisers too, wherever the collector runs them: it takes no lock, starts no thread, and does
+        not wait in the thread of such a loop.
+        """
+        done: Future[None] = Future()
+        self._finishing.add(done)  # before the look at the portal: ``_end`` waits for those that saw it
+        done.add_done_callback(self._finishing.discard)
+        task: Future[None] | None = None
+        try:
+            if self._portal is not None and self._own is not None and not sys.is_finalizing():
+                task = asyncio.run_coroutine_threadsafe(_awaited(last), self._own)
+        finally:
+            if task is None:
+                done.set_result(None)
+            else:
+                task.add_done_callback(lambda _: done.set_result(None))
+        if task is not None and not hasattr(_here, "loop"):
+            task.result()
+
+    def _call(self, function: Callable[[], Awaitable[R]], *, start: bool) -> R:
         with self._starting:
             if self._portal is None:
-                self._portal = self._thread.enter_context(start_blocking_portal())
+                if not start or sys.is_finalizing():
+                    raise RuntimeError("it was closed")
+                portal = self._thread.enter_context(start_blocking_portal())
+                self._own = portal.call(_begun)
+                self._portal = portal
                 atexit.register(self._end)  # later it would wait for a thread that runs no more
             future = self._portal.start_task_soon(function)
         try:
@@ -65,7 +107,43 @@ class LoopThread:
         atexit.unregister(self._end)
         with self._starting:
             self._portal = None
+            wait(set(self._finishing))
             self._thread.close()
+
+    def forked(self) -> None:
+        """In the child there is no such thread: forget it, and the locks that others held."""
+        portal, thread = self._portal, self._thread
+        self._portal = self._own = None
+        self._thread = ExitStack()
+        self._starting = threading.RLock()
+        self._finishing = set()
+        if portal is not None:
+            with suppress(StopIteration):  # it never waits; but for it, the end would wait for the thread
+                portal.stop().__await__().__next__()
+            thread.close()
+
+
+async def _begun() -> asyncio.AbstractEventLoop:
+    _here.loop = asyncio.get_running_loop()
+    return asyncio.get_running_loop()
+
+
+async def _awaited(last: Close) -> None:
+    await last()
+
+
+_all: weakref.WeakSet[LoopThread] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    if hasattr(_here, "loop"):
+        del _here.loop
+    for one in list(_all):
+        one.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class Closing:

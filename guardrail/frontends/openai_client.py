@@ -123,9 +123,12 @@ class _Body(httpx.SyncByteStream):
 
     def __iter__(self) -> Iterator[bytes]:
         """The body, as it comes."""
-        while (chunk := self._loop.call(self._call.chunk)) is not None:
+        while self._loop.running:
+            if (chunk := self._loop.resume(self._call.chunk)) is None:
+                return
             yield chunk
+        raise httpx.ReadError("the answer was closed")
 
     def close(self) -> None:
         """End the call, whole or not."""
-        self._loop.call(self._call.aclose)
+        self._loop.finish(self._call.aclose)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from itertools import pairwise
 from typing import Any
 
@@ -16,9 +18,11 @@ from guardrail.core.conversation import Conversation, Subject
 from guardrail.core.policy import Action
 from guardrail.core.release import ReleaseMode, StreamRules
 from guardrail.frontends.held_stream import HeldStream
+from guardrail.frontends.langchain import CompletionFilter
 from guardrail.testing import MemorySink, ScriptedClassifier
 from tests.engine.pieces import Bit as Text
 from tests.frontends.test_filters import MAIL, engine
+from tests.threads import threads
 
 pytestmark = pytest.mark.anyio
 
@@ -182,3 +186,44 @@ async def test_each_call_may_be_in_a_task_of_its_own():
     out += left(await asyncio.get_running_loop().create_task(stream.finish()))
     await asyncio.get_running_loop().create_task(stream.aclose())
     assert out == CALM + "more. "
+
+
+def test_one_whose_loop_has_ended_says_so_and_is_still_recorded():
+    sink = MemorySink()
+
+    async def begin() -> Stream:
+        stream = hold(engine(sink))
+        await push(stream, CALM)
+        return stream
+
+    async def go_on(stream: Stream) -> None:
+        with pytest.raises(RuntimeError, match="closed with its guard"):
+            await push(stream, CALM)
+        await stream.aclose()
+
+    asyncio.run(go_on(asyncio.run(begin())))
+    assert [record.cancelled for record in sink.records] == [True]
+
+
+def test_a_process_ends_with_a_filtered_stream_that_was_begun():
+    code = (
+        "from guardrail.frontends.langchain import CompletionFilter\n"
+        "from tests.frontends.test_held_stream import *\n"
+        "held = CompletionFilter(engine(), streaming=SHORT).transform(iter([CALM] * 20))\n"
+        "next(held)\n"
+        "print('begun')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("begun\n", "", 0)
+
+
+def test_a_filtered_stream_that_outlives_its_filter_starts_no_thread():
+    before = threads()
+    with CompletionFilter(engine(), streaming=SHORT) as guard:
+        parts = guard.transform(iter([CALM] * 20))
+        next(parts)
+    with pytest.raises(RuntimeError, match="closed"):
+        list(parts)
+    assert threads() <= before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -140,3 +141,87 @@ def test_ctrl_c_cancels_the_call_and_an_open_loop_does_not_keep_the_process():
         [sys.executable, "-c", _INTERRUPTED], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout, done.stderr, done.returncode) == ("interrupted True\n", "", 0)
+
+
+def test_what_ends_a_call_starts_nothing(loop: LoopThread):
+    async def never() -> None:
+        raise AssertionError("there is no loop to run in")
+
+    loop.finish(never)
+    with pytest.raises(RuntimeError, match="closed"):
+        loop.resume(never)
+    assert not loop.running
+
+
+def test_what_ends_a_call_is_waited_for_but_not_in_such_a_thread(loop: LoopThread):
+    told: list[str] = []
+
+    async def end() -> None:
+        await asyncio.sleep(0)
+        told.append("ended")
+
+    async def collect(other: LoopThread) -> int:
+        other.finish(end)
+        return len(told)
+
+    second = LoopThread()
+    loop.call(thread_id)
+    second.call(thread_id)
+    loop.finish(end)
+    assert told == ["ended"]
+    assert loop.call(partial(collect, loop)) == 1, "handed in"
+    loop.call(partial(collect, second))
+    second.close()
+    loop.close()
+    assert told == ["ended"] * 3, "the end waits for what was handed in"
+
+
+def test_a_finaliser_may_run_where_the_loop_is_just_being_asked(loop: LoopThread):
+    loop.call(thread_id)
+    with loop._starting:
+        loop.finish(partial(asyncio.sleep, 0))
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(loop.finish, partial(asyncio.sleep, 0)).result(20)
+
+
+_FORKED = """
+import os, threading
+from guardrail.frontends.loop_thread import LoopThread
+
+async def pid():
+    return os.getpid()
+
+loop = LoopThread()
+parent = loop.call(pid)
+held, go_on = threading.Event(), threading.Event()
+
+def hold():
+    with loop._starting:
+        held.set()
+        go_on.wait()
+
+other = threading.Thread(target=hold)
+other.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    own = loop.call(pid) == os.getpid() != parent
+    loop.close()
+    os._exit(0 if own else 1)
+print("child", os.waitpid(child, 0)[1])
+go_on.set()
+other.join()
+print("parent", loop.call(pid) == parent)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_has_a_loop_of_its_own():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _FORKED],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("child 0\nparent True\n", "", 0)

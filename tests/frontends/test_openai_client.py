@@ -528,3 +528,47 @@ class TestLife:
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
         )
         assert (done.stdout, done.stderr, done.returncode) == ("begun\n", "", 0)
+
+    def test_a_process_ends_with_a_stream_that_was_begun(self):
+        done = _run(_OPEN + "held = ask(client, stream=True); next(iter(held)); print('begun')")
+        assert (done.stdout, done.stderr, done.returncode) == ("begun\n", "", 0)
+
+    def test_streams_that_nobody_finished_may_be_collected_in_any_thread(self):
+        code = (
+            "import gc\n"
+            "gc.set_threshold(100, 1, 1)\n"
+            "for _ in range(60):\n"
+            "    held = ask(client, stream=True)\n"
+            "    next(iter(held))\n"
+            "    del held\n"
+            "client.close()\n"
+            "print('whole')"
+        )
+        done = _run(_OPEN + code)
+        assert (done.stdout, done.stderr, done.returncode) == ("whole\n", "", 0)
+
+    def test_a_stream_may_be_closed_after_its_client(self, upstream: Any, make: Make):
+        upstream.post(CHAT).mock(return_value=streams(*["Word after word. "] * 30, live=True))
+        client, before = make(), threads()
+        parts = ask(client, stream=True)
+        next(iter(parts))
+        client.close()
+        with pytest.raises((httpx.ReadError, openai.APIConnectionError)):
+            list(parts)
+        parts.close()
+        assert threads() <= before
+
+
+_OPEN = (
+    "import httpx, openai\n"
+    "from tests.frontends.test_openai_client import *\n"
+    "own = httpx.MockTransport(lambda request: streams(*['Word after word. '] * 30, live=True))\n"
+    "http = openai_http_client(engine(), transport=own)\n"
+    "client = openai.OpenAI(base_url=BASE, api_key='key', http_client=http)\n"
+)
+
+
+def _run(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
