@@ -117,8 +117,9 @@ async def test_an_answer_cut_by_max_tokens_is_truncated_wherever_it_is_cut(
 async def test_twice_the_budget_saves_an_answer_that_was_cut_once(
     server: JudgeServer, arms: Policy
 ) -> None:
-    async with judging(server.url, max_tokens=TRANSCRIPT // 2 + 1) as judge:
+    budget = TRANSCRIPT // 2 + 1
+    async with judging(server.url, max_tokens=budget) as judge:
         verdict = await judge.classify(arms, prompt(f"A {TRIGGER}"))
     assert verdict.violation
     assert verdict.usage is not None
-    assert verdict.usage.completion == TRANSCRIPT
+    assert verdict.usage.completion == budget + TRANSCRIPT  # both answers are paid for
