@@ -24,6 +24,7 @@ from guardrail.errors import UnreadableRequest
 from guardrail.frontends.in_process import opened
 from guardrail.frontends.loop_thread import Close, Closing
 from guardrail.wire.chat_messages import read_messages
+from guardrail.wire.json_edit import value_at
 
 __all__ = ["CompletionFilter", "PromptFilter"]
 
@@ -149,9 +150,5 @@ def _with_texts(content: Content, texts: Mapping[Address, str]) -> Content:
     for address, text in texts.items():
         if not address:
             return text  # type: ignore[return-value]  # a text is changed as a whole
-        *way, last = address
-        place = changed
-        for step in way:
-            place = place[step]
-        place[last] = text
+        value_at(changed, address[:-1])[address[-1]] = text
     return changed  # type: ignore[no-any-return]

@@ -25,6 +25,7 @@ from langchain_core.messages import (
 
 from guardrail.core.conversation import Address, Conversation, Kind, Segment, Turn, json_path
 from guardrail.wire.chat_messages import read_name
+from guardrail.wire.json_edit import value_at
 
 __all__ = ["Piece", "edited", "edited_all", "pieces", "read", "read_all"]
 
@@ -153,7 +154,7 @@ def edited(message: M, texts: Mapping[Address, str]) -> M:
     fields: dict[str, Any] = {name: copy.deepcopy(getattr(message, name)) for name in names}
     for (name, *rest), text in texts.items():
         if rest:
-            _put(fields[str(name)], rest, text)
+            _put(fields[str(name)], tuple(rest), text)
         else:
             fields[str(name)] = text
     fields["additional_kwargs"].pop(_DERIVED, None)
@@ -164,10 +165,8 @@ def edited(message: M, texts: Mapping[Address, str]) -> M:
     return message.model_copy(update=fields)
 
 
-def _put(place: Any, way: Sequence[str | int], text: str) -> None:
-    *way, last = way
-    for step in way:
-        place = place[step]
+def _put(field: Any, way: Address, text: str) -> None:
+    place, last = value_at(field, way[:-1]), way[-1]
     place[last] = text if isinstance(place[last], str) else json.loads(text)
 
 
