@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from guardrail.testing import MemorySink, ScriptedClassifier
 from tests.fakes import FakeUpstream, Say, completion
 from tests.frontends.configs import written
 from tests.frontends.test_filters import MAIL, RULES, engine
+from tests.processes import run_code
 
 agents = pytest.importorskip("agents", reason="the OpenAI Agents SDK is not installed")
 
@@ -243,7 +242,5 @@ class TestLife:
 
     def test_without_the_sdk_the_error_names_the_extra(self):
         code = "import sys; sys.modules['agents'] = None; import guardrail, guardrail.frontends.agents"
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-        )
+        done = run_code(code)
         assert done.stderr.rstrip().endswith("install it with pip install 'guardrail[agents]'")

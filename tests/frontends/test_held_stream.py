@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +20,7 @@ from guardrail.frontends.langchain import CompletionFilter
 from guardrail.testing import MemorySink, ScriptedClassifier
 from tests.engine.pieces import Bit as Text
 from tests.frontends.test_filters import MAIL, engine
+from tests.processes import run_code
 from tests.threads import threads
 
 pytestmark = pytest.mark.anyio
@@ -213,9 +212,7 @@ def test_a_process_ends_with_a_filtered_stream_that_was_begun():
         "next(held)\n"
         "print('begun')"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_code(code)
     assert (done.stdout, done.stderr, done.returncode) == ("begun\n", "", 0)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from guardrail.testing import MemorySink
 from tests.fakes import DONE, FakeUpstream, Say, chunk, completion
 from tests.frontends.configs import written
 from tests.frontends.test_filters import MAIL, engine
+from tests.processes import run_code
 from tests.threads import threads
 
 MARK = "[REDACTED:HIDE]"
@@ -377,8 +376,6 @@ class TestLife:
     )
     def test_without_langchain_the_error_names_the_extra(self, missing: str, module: str):
         code = f"import sys; sys.modules[{missing!r}] = None; import guardrail, {module}"
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-        )
+        done = run_code(code)
         assert done.returncode == 1
         assert done.stderr.rstrip().endswith("install it with pip install 'guardrail[langchain]'")

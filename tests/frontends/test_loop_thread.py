@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +12,7 @@ from functools import partial
 import pytest
 
 from guardrail.frontends.loop_thread import Closing, LoopThread
+from tests.processes import run_code
 from tests.threads import threads
 
 
@@ -110,7 +109,6 @@ async def test_or_in_each_loop_in_which_it_was_used():
 _INTERRUPTED = """
 import asyncio, signal, sys, threading
 from guardrail.frontends.loop_thread import LoopThread
-from tests.threads import threads
 
 loop, ended = LoopThread(), threading.Event()
 
@@ -137,9 +135,7 @@ except KeyboardInterrupt:
 
 
 def test_ctrl_c_cancels_the_call_and_an_open_loop_does_not_keep_the_process():
-    done = subprocess.run(
-        [sys.executable, "-c", _INTERRUPTED], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = run_code(_INTERRUPTED)
     assert (done.stdout, done.stderr, done.returncode) == ("interrupted True\n", "", 0)
 
 
@@ -217,11 +213,5 @@ print("parent", loop.call(pid) == parent)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_child_has_a_loop_of_its_own():
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _FORKED],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_code(_FORKED, "-W", "ignore::DeprecationWarning")
     assert (done.stdout, done.stderr, done.returncode) == ("child 0\nparent True\n", "", 0)

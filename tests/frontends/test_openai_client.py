@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +30,7 @@ from guardrail.wire.replies import Refusal
 from tests.fakes import DONE, chunk, completion
 from tests.frontends.configs import written
 from tests.frontends.test_filters import MAIL, engine, user
+from tests.processes import run_code
 from tests.threads import threads
 
 BASE = "https://upstream.example/api/v1"
@@ -515,22 +514,11 @@ class TestLife:
             openai_async_http_client(tmp_path / "nowhere.yaml")
 
     def test_a_process_that_closes_nothing_still_ends(self):
-        code = (
-            "import httpx, openai\n"
-            "from tests.frontends.test_openai_client import *\n"
-            "own = httpx.MockTransport(lambda request: streams(*['Word after word. '] * 30, live=True))\n"
-            "http = openai_http_client(engine(), transport=own)\n"
-            "client = openai.OpenAI(base_url=BASE, api_key='key', http_client=http)\n"
-            "held = ask(client, stream=True)\n"
-            "print('begun')"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-        )
+        done = run_code(_OPEN + "held = ask(client, stream=True); print('begun')")
         assert (done.stdout, done.stderr, done.returncode) == ("begun\n", "", 0)
 
     def test_a_process_ends_with_a_stream_that_was_begun(self):
-        done = _run(_OPEN + "held = ask(client, stream=True); next(iter(held)); print('begun')")
+        done = run_code(_OPEN + "held = ask(client, stream=True); next(iter(held)); print('begun')")
         assert (done.stdout, done.stderr, done.returncode) == ("begun\n", "", 0)
 
     def test_streams_that_nobody_finished_may_be_collected_in_any_thread(self):
@@ -544,7 +532,7 @@ class TestLife:
             "client.close()\n"
             "print('whole')"
         )
-        done = _run(_OPEN + code)
+        done = run_code(_OPEN + code)
         assert (done.stdout, done.stderr, done.returncode) == ("whole\n", "", 0)
 
     def test_a_stream_may_be_closed_after_its_client(self, upstream: Any, make: Make):
@@ -566,9 +554,3 @@ _OPEN = (
     "http = openai_http_client(engine(), transport=own)\n"
     "client = openai.OpenAI(base_url=BASE, api_key='key', http_client=http)\n"
 )
-
-
-def _run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
